@@ -1,0 +1,10 @@
+if(COSUB_SANITIZER)
+  add_compile_options(-fsanitize=${COSUB_SANITIZER} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${COSUB_SANITIZER})
+  if(COSUB_SANITIZER STREQUAL "address")
+    add_compile_options(-fsanitize=undefined -fno-sanitize-recover=undefined)
+    add_link_options(-fsanitize=undefined)
+  endif()
+  # GCC 12 reports false positives in inlined library code under a sanitizer.
+  add_compile_options(-Wno-error=maybe-uninitialized -Wno-error=tsan)
+endif()

@@ -1,0 +1,46 @@
+// BatchNorm as the training rules want it: each microbatch is normalised by the rows that are there, and running
+// statistics change once per optimizer step, by the mean of the microbatches' statistics. So the layer does not touch
+// its running buffers in training: it writes the batch's mean and unbiased variance where BatchStatistics tells it,
+// and the trainer reduces those and calls update_running.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace cosub::model {
+
+class BatchNorm2d;
+
+/// All BatchNorm layers of a model in construction order, and the flat buffer their batch statistics go to.
+class BatchStatistics {
+ public:
+  void add(BatchNorm2d& layer);
+  std::int64_t size() const;               // floats: 2 * sum of channels
+  /// [size()] float32: from now on each training forward writes means and unbiased variances here.
+  void write_to(const at::Tensor& flat);
+  /// running = (1-momentum) * running + momentum * mean over microbatches, given the sum over `num_microbatches`.
+  void update_running(const at::Tensor& flat_sum, std::int64_t num_microbatches);
+  const std::vector<BatchNorm2d*>& layers() const { return layers_; }
+
+ private:
+  std::vector<BatchNorm2d*> layers_;
+};
+
+/// Parameters weight, bias; buffers running_mean, running_var, num_batches_tracked (as torch.nn.BatchNorm2d).
+class BatchNorm2d : public torch::nn::Module {
+ public:
+  BatchNorm2d(std::int64_t channels, BatchStatistics& statistics, double eps = 1e-5, double momentum = 0.1);
+  at::Tensor forward(const at::Tensor& x);  // [N, C, H, W] -> same
+
+  at::Tensor weight, bias, running_mean, running_var, num_batches_tracked;
+
+ private:
+  friend class BatchStatistics;
+  at::Tensor batch_mean_, batch_var_;       // views of the flat buffer
+  double eps_, momentum_;
+};
+
+}  // namespace cosub::model
