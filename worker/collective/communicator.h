@@ -22,13 +22,17 @@ class Communicator {
   virtual std::int64_t local_rank() const = 0;      // among the ranks of this host
   virtual std::string name() const = 0;             // "single", "mpi", "nccl"
 
-  /// `what` names the wait in errors: "step 12, bucket 3 of 5".
-  virtual void all_reduce_sum(at::Tensor& tensor, const std::string& what) = 0;   // contiguous; float32/64, int64
+  /// `what` names the wait in errors: "step 12, bucket 3 of 5". Tensors are contiguous, of float32, float64, int64 or
+  /// uint8, on CPU (NCCL: on this rank's GPU), sized by the caller alike on both sides; any length, 0 included.
+  virtual void all_reduce_sum(at::Tensor& tensor, const std::string& what) = 0;
+  /// Several at once, all in flight together; errors name "bucket 3 of 5".
+  virtual void all_reduce_sum_buckets(std::vector<at::Tensor>& buckets, const std::string& what) = 0;
   virtual void broadcast(at::Tensor& tensor, std::int64_t root, const std::string& what) = 0;
-  /// send: [W * n] split into W equal parts by receiver; recv: [W * n] by sender.
-  virtual void all_to_all_varied(const std::vector<at::Tensor>& send, std::vector<at::Tensor>& recv,
-                                 const std::string& what) = 0;                    // send[r] to r, recv[r] from r
-  virtual void all_gather_varied(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) = 0;
+  /// send[r] goes to rank r, recv[r] comes from rank r; sizes may differ by rank.
+  virtual void all_to_all(const std::vector<at::Tensor>& send, std::vector<at::Tensor>& recv,
+                          const std::string& what) = 0;
+  /// all[r] becomes rank r's `mine`; sizes may differ by rank.
+  virtual void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) = 0;
   virtual std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) = 0;
   virtual void barrier(const std::string& what) = 0;
   /// Ends every rank of the job at once with this code.
