@@ -1,0 +1,49 @@
+// Training microbatches, made ahead of time. The trainer owns one TrainLoader and calls it from one thread;
+// the loader owns its threads. Every number is keyed (common/random.h), so neither the threads nor the rank
+// show in the result.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "worker/data/microbatch.h"
+#include "worker/data/sampler.h"
+#include "worker/data/source.h"
+
+namespace cosub::data {
+
+/// Builds training microbatches ahead of time in data.loader_threads threads (0: in next() itself), in the
+/// order they are asked for by next(): for each step from `first_step`, this rank's microbatches [begin, end)
+/// ascending. Bad samples are logged once each.
+class TrainLoader {
+ public:
+  struct Options {
+    config::DataConfig data;
+    config::Targets targets = config::Targets::kSoft;
+    std::int64_t classes = 0;
+    std::int64_t image_size = 0;
+    std::uint64_t stream = 0;
+    StepPlan plan;
+    std::int64_t first_step = 0, end_step = 0;
+    std::int64_t begin = 0, end = 0;  // this rank's microbatches of each step
+    std::int64_t prefetch = 4;        // microbatches ready or in the making at most
+  };
+  /// ConfigError when the plan does not fit the source (sizes, channels of mean and std).
+  TrainLoader(std::shared_ptr<const Source> source, Options options);
+  ~TrainLoader();  // waits for microbatches in the making only
+  /// Blocks until the next one is there. DataError when the bad ones are more than data.max_bad_share of the
+  /// samples seen (at least 100) or a whole run of samples is bad; std::logic_error past the end.
+  Microbatch next();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One training microbatch, computed in the calling thread: what TrainLoader's threads call, and what tools
+/// and tests use to replay a step. Order: crop, flip, resize, normalise, mix. A bad sample is replaced by the
+/// next one of the epoch's order; DataError when 100 in a row are bad.
+Microbatch make_train_microbatch(const Source& source, const TrainLoader::Options& options, std::int64_t step,
+                                 std::int64_t index);
+
+}  // namespace cosub::data
