@@ -1,5 +1,6 @@
-// The small family of exceptions that cross component borders. Each carries a sentence a person can act on and
-// the exit code its program ends with. Ordinary outcomes (disconnect, time-out, refusal) are values, not these.
+// The small family of exceptions that cross component borders. Each carries a sentence a person can act on
+// and the exit code its program ends with. Ordinary outcomes (disconnect, time-out, refusal) are values, not
+// these.
 #pragma once
 
 #include <stdexcept>
@@ -35,6 +36,11 @@ class DataError : public Error {
 class IoError : public Error {
  public:
   using Error::Error;
+  IoError(const std::string& message, int error_number) : Error(message), error_number_(error_number) {}
+  int error_number() const { return error_number_; }  // errno; 0 where there was none
+
+ private:
+  int error_number_ = 0;
 };
 
 /// A peer spoke something else than our HTTP messages, or refused us.

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -27,18 +28,19 @@ struct SpawnOptions {
   std::filesystem::path working_directory;         // empty: ours
   bool new_session = false;                        // setsid: outlives us and our terminal
   bool die_with_parent = false;                    // PDEATHSIG=KILL
-  int inherited_fd = -1;                           // one descriptor kept open across exec under the same number
+  int inherited_fd = -1;  // one descriptor kept open across exec under the same number
 };
 
-/// fork + exec. IoError (naming the program and the remedy) when the program cannot be executed: the child's errno
-/// comes back through a close-on-exec pipe, so success means that the program runs. stdin is /dev/null.
+/// fork + exec. IoError (naming the program and the remedy) when the program cannot be executed: the child's
+/// errno comes back through a close-on-exec pipe, so success means that the program runs. stdin is /dev/null.
 ProcessId spawn(const SpawnOptions& options);
 
 std::optional<std::uint64_t> start_time_of(pid_t pid);
-bool is_alive(const ProcessId& id);         // false for zombies and for a reused pid
+bool is_alive(const ProcessId& id);                 // false for zombies and for a reused pid
 bool send_signal(const ProcessId& id, int signal);  // false when it is gone; checks identity through a pidfd
 
-/// Exit status of our own child: exit code, or 128 + signal. Waits at most `limit`; nullopt when it still runs.
+/// Exit status of our own child: exit code, or 128 + signal. Waits at most `limit`; nullopt when it still
+/// runs.
 std::optional<int> wait_for_exit(pid_t child, std::chrono::milliseconds limit);
 
 /// For the start of main(): die (SIGKILL) with the parent; returns false when the parent is already gone.
@@ -47,9 +49,9 @@ bool die_with_parent();
 /// Every live process of this user whose command line or environment holds COSUB_ATTEMPT=uuid.
 std::vector<ProcessId> find_processes_of_attempt(const std::string& uuid);
 
-std::string boot_id();                        // /proc/sys/kernel/random/boot_id
+std::string boot_id();  // /proc/sys/kernel/random/boot_id
 std::string host_name();
-std::string new_uuid();                       // random, RFC 4122 version 4
-std::filesystem::path executable_folder();    // where this program lies: its siblings are found there
+std::string new_uuid();                     // random, RFC 4122 version 4
+std::filesystem::path executable_folder();  // where this program lies: its siblings are found there
 
 }  // namespace cosub
