@@ -1,0 +1,45 @@
+#include "worker/data/sampler.h"
+
+#include <bit>
+#include <stdexcept>
+
+#include "common/random.h"
+
+namespace cosub::data {
+namespace {
+
+constexpr std::uint32_t kRounds =
+    8;  // four make it pseudorandom for large domains (Luby & Rackoff); small ones need more
+
+}  // namespace
+
+Sampler::Sampler(std::uint64_t stream, std::int64_t size) : stream_(stream), size_(size) {
+  if (size < 1) throw std::logic_error("Sampler: size must be above 0");
+  const int bits = std::bit_width(static_cast<std::uint64_t>(size - 1));
+  half_bits_ = bits < 2 ? 1 : (bits + 1) / 2;
+}
+
+std::uint64_t Sampler::encrypt(std::int64_t epoch, std::uint64_t value) const {
+  const std::uint64_t mask = (std::uint64_t{1} << half_bits_) - 1;
+  std::uint64_t left = value >> half_bits_, right = value & mask;
+  for (std::uint32_t round = 0; round < kRounds; ++round) {
+    KeyedRandom random(stream_, Purpose::kSampleOrder, static_cast<std::uint64_t>(epoch), right, round);
+    const std::uint64_t mixed = left ^ (random.next_u32() & mask);
+    left = right;
+    right = mixed;
+  }
+  return left << half_bits_ | right;
+}
+
+std::int64_t Sampler::sample(std::int64_t epoch, std::int64_t position) const {
+  if (position < 0 || position >= size_) throw std::logic_error("Sampler: position outside the epoch");
+  // Cycle walking: the permutation of the larger domain, followed until it comes back into ours, is one of
+  // ours.
+  std::uint64_t value = static_cast<std::uint64_t>(position);
+  do {
+    value = encrypt(epoch, value);
+  } while (value >= static_cast<std::uint64_t>(size_));
+  return static_cast<std::int64_t>(value);
+}
+
+}  // namespace cosub::data
