@@ -1,0 +1,82 @@
+#include "launcher/commands/preflight.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "common/process.h"
+#include "common/run_folder.h"
+#include "launcher/backends/backend.h"
+
+namespace cosub::commands {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string shell_quoted(const std::string& text) {
+  constexpr const char* kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,@%+";
+  if (!text.empty() && text.find_first_not_of(kSafe) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+void check_file(const std::string& key, const fs::path& path, std::vector<std::string>& problems) {
+  if (path.empty()) return;
+  if (!fs::exists(path)) {
+    std::string remedy;
+    if (path.string().starts_with("/usr/share/datasets/fashion-mnist"))
+      remedy = "; apt-get install dataset-fashion-mnist";
+    problems.push_back(fmt::format("{}: {} is not there{}", key, path.string(), remedy));
+  } else if (access(path.c_str(), R_OK) != 0) {
+    problems.push_back(fmt::format("{}: {} cannot be read by this user", key, path.string()));
+  }
+}
+
+void check_source(const std::string& key, const config::SourceConfig& source,
+                  std::vector<std::string>& problems) {
+  if (!source.idx) return;
+  check_file(key + ".idx.images", source.idx->images, problems);
+  check_file(key + ".idx.labels", source.idx->labels, problems);
+}
+
+}  // namespace
+
+std::vector<std::string> missing_inputs(const config::PipelineConfig& pipeline) {
+  std::vector<std::string> problems;
+  for (const auto& stage : pipeline.stages) {
+    const std::string key = "stages." + stage.name;
+    if (stage.task == config::TaskKind::kClassify)
+      check_source(key + ".data.train", stage.data.train, problems);
+    if (stage.task != config::TaskKind::kExport) check_source(key + ".data.val", stage.data.val, problems);
+    check_file(key + ".init.weights", stage.init.weights_file, problems);
+  }
+  return problems;
+}
+
+std::vector<std::pair<std::string, std::string>> stage_commands(const config::PipelineConfig& pipeline) {
+  const auto backend = launcher::make_backend(pipeline.cluster.backend);
+  std::vector<std::pair<std::string, std::string>> commands;
+  for (const auto& stage : pipeline.stages) {
+    const StageFolder folder{fs::absolute(pipeline.runs / pipeline.name / stage.name)};
+    launcher::LaunchSpec spec;
+    spec.uuid = "UUID";
+    spec.attempt = 1;
+    spec.attempt_folder = folder.attempt(1);
+    spec.worker_argv = {(executable_folder() / "cosub-worker").string(), "run", folder.stage_yaml().string(),
+                        "--attempt-folder", folder.attempt(1).string()};
+    spec.ranks = pipeline.cluster.ranks;
+    spec.hosts = pipeline.cluster.hosts;
+    spec.environment = {{"COSUB_ATTEMPT", "UUID"},
+                        {"OMP_NUM_THREADS", std::to_string(stage.threads)},
+                        {"OMP_WAIT_POLICY", "passive"}};
+    std::string line;
+    for (const auto& word : backend->command(spec)) line += (line.empty() ? "" : " ") + shell_quoted(word);
+    commands.emplace_back(stage.name, line);
+  }
+  return commands;
+}
+
+}  // namespace cosub::commands

@@ -1,0 +1,172 @@
+// cosub run: a private coordinator, one pipeline, its progress, and a clean end whatever the person at the
+// keyboard does.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <thread>
+
+#include "common/config/pipeline.h"
+#include "common/error.h"
+#include "launcher/backends/backend.h"
+#include "launcher/commands/command.h"
+#include "launcher/commands/preflight.h"
+#include "launcher/commands/private_coordinator.h"
+#include "launcher/commands/progress.h"
+
+namespace cosub::commands {
+
+namespace {
+
+constexpr auto kPollInterval = std::chrono::milliseconds(200);
+
+struct RunOptions {
+  std::string file;
+  std::vector<std::string> overrides;
+  bool dry_run = false;
+  bool json = false;
+};
+
+volatile std::sig_atomic_t interrupts = 0;
+void count_interrupt(int) {
+  interrupts = interrupts + 1;
+}
+
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = count_interrupt;
+  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+void require_inputs(const config::PipelineConfig& pipeline) {
+  std::string text;
+  for (const std::string& problem : missing_inputs(pipeline)) text += "\n  " + problem;
+  if (!text.empty()) throw ConfigError("what the pipeline names is not all there:" + text);
+}
+
+int print_dry_run(const config::PipelineConfig& pipeline) {
+  fmt::print("{}", config::to_yaml(pipeline));
+  fmt::print("\n# What would run:\n");
+  for (const auto& [stage, command] : stage_commands(pipeline)) fmt::print("# {}\n{}\n", stage, command);
+  std::fflush(stdout);
+  require_inputs(pipeline);
+  return static_cast<int>(ExitCode::kDone);
+}
+
+int exit_code_of(const protocol::PipelineView& view) {
+  if (view.state == "succeeded") return static_cast<int>(ExitCode::kDone);
+  if (view.state == "stopped") return static_cast<int>(ExitCode::kInterrupted);
+  for (const auto& stage : view.stages) {
+    if (stage.state != "failed" || stage.attempts.empty()) continue;
+    if (stage.attempts.back().exit_code == static_cast<int>(ExitCode::kBadInput))
+      return static_cast<int>(ExitCode::kBadInput);
+  }
+  return static_cast<int>(ExitCode::kFailure);
+}
+
+bool has_ended(const protocol::PipelineView& view) {
+  return view.state == "succeeded" || view.state == "failed" || view.state == "stopped";
+}
+
+/// Passes Ctrl-C on: the first asks for a checkpoint, the second ends at once.
+class Interrupts {
+ public:
+  void pass_on(PrivateCoordinator& coordinator, const std::string& name, ProgressPrinter& printer) {
+    const int now = interrupts;
+    if (now <= passed_) return;
+    const bool at_once = now > 1;
+    printer.note(at_once ? "ending at once, without a checkpoint"
+                         : "finishing this step and writing a checkpoint; Ctrl-C again ends at once");
+    coordinator.connection().stop(name, at_once, at_once ? "interrupted twice" : "interrupted");
+    passed_ = now;
+  }
+
+ private:
+  int passed_ = 0;
+};
+
+protocol::PipelineView follow(PrivateCoordinator& coordinator, const std::string& name,
+                              ProgressPrinter& printer) {
+  Interrupts pending;
+  for (;;) {
+    try {
+      pending.pass_on(coordinator, name, printer);
+      if (const auto view = coordinator.connection().try_pipeline(name)) {
+        printer.show(*view);
+        if (has_ended(*view)) return *view;
+      }
+    } catch (const IoError&) {
+      if (coordinator.alive()) throw;
+    }
+    if (!coordinator.alive()) {
+      printer.note("the coordinator died; starting it again (running jobs are kept)");
+      coordinator.restart();
+    }
+    std::this_thread::sleep_for(kPollInterval);
+  }
+}
+
+void print_end(const protocol::PipelineView& view, const RunOptions& options, bool terminal) {
+  if (options.json) {
+    fmt::print("{}\n", protocol::dump(view));
+    return;
+  }
+  fmt::print("{}", final_report(view, terminal));
+  if (view.state == "stopped")
+    fmt::print("stopped; the same command goes on from here: cosub run {}\n", options.file);
+  if (view.state == "failed") fmt::print(stderr, "error: {}\n", view.reason);
+}
+
+int run(const RunOptions& options) {
+  const auto pipeline = config::load_pipeline(options.file, options.overrides);
+  if (options.dry_run) return print_dry_run(pipeline);
+  require_inputs(pipeline);
+  if (const auto why = launcher::make_backend(pipeline.cluster.backend)->unavailable())
+    throw ConfigError(*why);
+
+  catch_interrupts();
+  const bool terminal = isatty(STDOUT_FILENO) && !options.json;
+  const auto run_folder = std::filesystem::absolute(pipeline.runs / pipeline.name);
+  PrivateCoordinator coordinator(private_state_folder(run_folder));
+  protocol::PipelineView view = coordinator.connection().submit(config::to_yaml(pipeline));
+  {
+    ProgressPrinter printer(options.json ? Style::kSilent : terminal ? Style::kLive : Style::kPlain);
+    printer.note(fmt::format("{}: {} stages on {} rank{} through {}; all of it is in {}", pipeline.name,
+                             pipeline.stages.size(), pipeline.cluster.ranks,
+                             pipeline.cluster.ranks == 1 ? "" : "s", pipeline.cluster.backend,
+                             run_folder.string()));
+    view = follow(coordinator, pipeline.name, printer);
+  }
+  print_end(view, options, terminal);
+  return exit_code_of(view);
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command = app.add_subcommand("run", "Run a pipeline here, from its first stage to its last");
+  command->footer(
+      "Brings a coordinator of its own, shows progress, and ends with the pipeline. Ctrl-C once finishes the "
+      "step,\n"
+      "writes a checkpoint and stops; the same command goes on where it stopped. Ctrl-C twice ends at once.\n"
+      "\n"
+      "  cosub run configs/quickstart.yaml\n"
+      "  cosub run configs/quickstart.yaml --set cluster.ranks=4 --set stages.pretrain.optimizer.lr=2e-3\n"
+      "  cosub run configs/quickstart.yaml --set name=second_try --dry-run");
+  command->add_option("pipeline", options->file, "Pipeline file (YAML); keys: docs/configuration.md")
+      ->required();
+  command
+      ->add_option("--set", options->overrides,
+                   "Override one key: a.b.c=value (stages by name); may be repeated")
+      ->type_name("KEY=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_flag("--dry-run", options->dry_run,
+                    "Print the resolved pipeline and the exact commands, check inputs, run nothing");
+  command->add_flag("--json", options->json, "Print nothing but the final state, as JSON");
+  command->callback([options, &chosen] { chosen.run = [options] { return run(*options); }; });
+}
+
+}  // namespace cosub::commands
