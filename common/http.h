@@ -1,6 +1,7 @@
 // HTTP/1.1 client and server over Boost.Beast, which is included by http.cpp alone. Bodies are JSON text.
-// The server calls its handler on the one strand that owns all coordinator state, so a handler needs no lock; a
-// handler must not block for longer than a SQLite commit. Limits: 8 MiB bodies, 16 KiB headers, 30 s per request.
+// The server calls its handler on the one strand that owns all coordinator state, so a handler needs no lock;
+// a handler must not block for longer than a SQLite commit. Limits: 8 MiB bodies, 16 KiB headers, 30 s per
+// request.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -15,9 +16,9 @@
 namespace cosub::http {
 
 struct Request {
-  std::string method;         // "GET", "POST", ...
-  std::string target;         // path with query, as sent
-  std::string bearer_token;   // "" when none was sent
+  std::string method;        // "GET", "POST", ...
+  std::string target;        // path with query, as sent
+  std::string bearer_token;  // "" when none was sent
   std::string body;
 };
 
@@ -45,9 +46,9 @@ class Server {
 
 /// What became of a request: a reply of any status, or the reason why there is none.
 struct Result {
-  int status = 0;             // 0: no reply
+  int status = 0;  // 0: no reply
   std::string body;
-  std::string failure;        // set when status is 0: "connect to 127.0.0.1:8080: Connection refused"
+  std::string failure;  // set when status is 0: "connect to 127.0.0.1:8080: Connection refused"
   bool ok() const { return status >= 200 && status < 300; }
 };
 

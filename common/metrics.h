@@ -1,5 +1,6 @@
 // A process's Prometheus page: a registry and an HTTP exposer on a free (or given) port, over prometheus-cpp.
-// Construct once per process; families and metrics returned live as long as the object; updating them is thread-safe.
+// Construct once per process; families and metrics returned live as long as the object; updating them is
+// thread-safe.
 #pragma once
 
 #include <prometheus/counter.h>
@@ -18,15 +19,16 @@ class Metrics {
  public:
   using Labels = std::map<std::string, std::string>;
 
-  /// Serves http://ADDRESS:port()/metrics; `constant_labels` go onto every series. IoError when it cannot bind.
+  /// Serves http://ADDRESS:port()/metrics; `constant_labels` go onto every series. IoError when it cannot
+  /// bind.
   Metrics(const std::string& address, std::uint16_t port, Labels constant_labels);
   ~Metrics();
 
   std::uint16_t port() const;
   prometheus::Counter& counter(const std::string& name, const std::string& help, const Labels& labels = {});
   prometheus::Gauge& gauge(const std::string& name, const std::string& help, const Labels& labels = {});
-  prometheus::Histogram& histogram(const std::string& name, const std::string& help, std::vector<double> bounds,
-                                   const Labels& labels = {});
+  prometheus::Histogram& histogram(const std::string& name, const std::string& help,
+                                   std::vector<double> bounds, const Labels& labels = {});
   std::string text() const;  // the page itself
 
  private:

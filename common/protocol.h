@@ -1,6 +1,7 @@
-// The messages between cosub, the coordinator and rank 0 of each job, and their JSON. One struct a message; fields
-// are named alike in JSON. Unknown fields are ignored (a newer peer), missing or ill-typed ones are ProtocolError
-// naming message and field. Times are seconds on the sender's clock for display only: nothing is decided by them.
+// The messages between cosub, the coordinator and rank 0 of each job, and their JSON. One struct a message;
+// fields are named alike in JSON. Unknown fields are ignored (a newer peer), missing or ill-typed ones are
+// ProtocolError naming message and field. Times are seconds on the sender's clock for display only: nothing
+// is decided by them.
 //
 //   GET  /healthz                                no token
 //   POST /v1/pipelines               Submit   -> PipelineView
@@ -23,71 +24,71 @@
 namespace cosub::protocol {
 
 struct Submit {
-  std::string yaml;                       // the resolved pipeline (config::to_yaml)
+  std::string yaml;  // the resolved pipeline (config::to_yaml)
 };
 
 struct Stop {
-  bool now = false;                       // true: no checkpoint, at once
+  bool now = false;  // true: no checkpoint, at once
   std::string reason;
 };
 
 /// How far a stage is. Loss and accuracies are of the last log interval, images/s over all ranks.
 struct Progress {
-  std::string phase = "starting";         // starting | training | evaluating | exporting | checkpointing | done
+  std::string phase = "starting";  // starting | training | evaluating | exporting | checkpointing | done
   std::int64_t step = 0;
   std::int64_t total_steps = 0;
   double epoch = 0;
   double loss = 0;
-  double top1 = 0;                        // share, training accuracy so far (of the mixed targets' largest class)
-  double val_top1 = -1;                   // share, of the EMA (or model) on the validation set; -1: none yet
+  double top1 = 0;       // share, training accuracy so far (of the mixed targets' largest class)
+  double val_top1 = -1;  // share, of the EMA (or model) on the validation set; -1: none yet
   double images_per_second = 0;
-  double seconds_left = -1;               // -1: not known
+  double seconds_left = -1;  // -1: not known
   std::int64_t bad_samples = 0;
-  std::int64_t checkpoint_step = -1;      // newest committed; -1: none
+  std::int64_t checkpoint_step = -1;  // newest committed; -1: none
 };
 
 /// Rank 0 -> coordinator, every second and at each change of phase.
 struct Report {
   std::string uuid;
   std::int64_t attempt = 0;
-  std::int64_t generation = 0;            // of the coordinator that the worker last heard from
+  std::int64_t generation = 0;  // of the coordinator that the worker last heard from
   Progress progress;
   std::vector<std::string> metrics_addresses;  // host:port by rank
 };
 
 struct Directive {
-  std::string action = "none";            // none | stop | stop_now | void
+  std::string action = "none";  // none | stop | stop_now | void
   std::int64_t generation = 0;
 };
 
 struct AttemptView {
   std::int64_t number = 0;
   std::string uuid;
-  std::string state;                      // starting | running | stopping | ended
-  std::string reason;                     // how it ended, in words
+  std::string state;   // starting | running | stopping | ended
+  std::string reason;  // how it ended, in words
   int exit_code = -1;
-  std::string folder;                     // attempts/N, absolute
+  std::string folder;  // attempts/N, absolute
   double seconds = 0;
 };
 
 struct StageView {
   std::string name;
   std::string task;
-  std::string state;                      // waiting | ready | running | backoff | stopping | stopped | succeeded | failed
-  std::string reason;                     // why it is so, in words
+  std::string state;   // waiting | ready | running | backoff | stopping | stopped | succeeded | failed
+  std::string reason;  // why it is so, in words
   Progress progress;
   std::map<std::string, double> results;  // final metrics by name, e.g. top1, submodels.even.top1
   std::string export_path;                // of an export stage
   std::vector<AttemptView> attempts;
   std::vector<std::string> metrics_addresses;
-  double seconds = 0;                     // spent in attempts
+  double seconds = 0;  // spent in attempts
 };
 
 struct PipelineView {
   std::string name;
-  std::string state;                      // running | stopping | stopped | succeeded | failed
+  std::string state;  // running | stopping | stopped | succeeded | failed
   std::string reason;
-  std::string folder;                     // runs/NAME, absolute
+  std::string folder;  // runs/NAME, absolute
   std::vector<StageView> stages;
 };
 
@@ -108,7 +109,8 @@ void from_json(const nlohmann::json&, StageView&);
 void to_json(nlohmann::json&, const PipelineView&);
 void from_json(const nlohmann::json&, PipelineView&);
 
-/// Text -> message; ProtocolError naming the message and the field.
+/// Text -> message; ProtocolError naming the message and the field. For every message above and for
+/// std::vector<PipelineView>. A number that is NaN or infinite travels as null and arrives as NaN.
 template <class Message>
 Message parse(const std::string& json_text);
 template <class Message>

@@ -1,6 +1,7 @@
-// The safetensors container (huggingface.co/docs/safetensors): 8 bytes little-endian header length, JSON header,
-// tensor bytes. This reads and writes bytes and shapes; turning them into tensors is worker/model's business.
-// A hostile file gives DataError with file name, tensor name and what is wrong; never undefined behaviour.
+// The safetensors container (huggingface.co/docs/safetensors): 8 bytes little-endian header length, JSON
+// header, tensor bytes. This reads and writes bytes and shapes; turning them into tensors is worker/model's
+// business. A hostile file gives DataError with file name, tensor name and what is wrong; never undefined
+// behaviour.
 #pragma once
 
 #include <cstddef>
@@ -28,15 +29,17 @@ struct TensorInfo {
 };
 
 struct Header {
-  std::map<std::string, TensorInfo> tensors;   // by name
-  std::map<std::string, std::string> metadata; // "__metadata__"
-  std::uint64_t data_offset_bytes = 0;         // 8 + header length
+  std::map<std::string, TensorInfo> tensors;    // by name
+  std::map<std::string, std::string> metadata;  // "__metadata__"
+  std::uint64_t data_offset_bytes = 0;          // 8 + header length
 };
 
-/// Parses the header of a file of `file_size` bytes whose first bytes are `prefix` (at least the whole header).
-/// Checks: header length <= 100 MB and inside the file, JSON well-formed, no duplicate names, known dtypes, shapes
-/// non-negative without overflow, offsets matching shape and dtype, no holes, no overlaps, nothing past the end.
-Header parse_header(std::span<const std::byte> prefix, std::uint64_t file_size, const std::string& name_for_errors);
+/// Parses the header of a file of `file_size` bytes whose first bytes are `prefix` (at least the whole
+/// header). Checks: header length <= 100 MB and inside the file, JSON well-formed, no duplicate names, known
+/// dtypes, shapes non-negative without overflow, offsets matching shape and dtype, no holes, no overlaps,
+/// nothing past the end.
+Header parse_header(std::span<const std::byte> prefix, std::uint64_t file_size,
+                    const std::string& name_for_errors);
 
 /// A file mapped read-only. The spans live as long as the File.
 class File {
@@ -64,8 +67,9 @@ struct Entry {
   std::span<const std::byte> bytes;
 };
 
-/// Writes header (names sorted, padded with blanks to 8 bytes, so that equal content gives equal bytes) and data to
-/// a new file, fsyncs it and its folder. `path` must not exist.
+/// Writes header (names sorted, padded with blanks to 8 bytes) and data (wide types first, then by name, so
+/// that every tensor is aligned and equal content gives equal bytes) to a new file, fsyncs it and its folder.
+/// `path` must not exist.
 void write(const std::filesystem::path& path, std::vector<Entry> entries,
            const std::map<std::string, std::string>& metadata = {});
 
