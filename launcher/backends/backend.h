@@ -1,7 +1,8 @@
-// Turns "this stage, these resources" into a running MPI job, finds it again, signals it, and reads how it ended.
-// A backend starts one process per attempt, the wrapper (launcher/attempt, program cosub-attempt), in a session of its
-// own so that it outlives the coordinator; everything else about the job is the wrapper's business. Nothing here
-// decides: the coordinator does. Calls block briefly (fork, small files). Not thread-safe.
+// Turns "this stage, these resources" into a running MPI job, finds it again, signals it, and reads how it
+// ended. A backend starts one process per attempt, the wrapper (launcher/attempt, program cosub-attempt), in
+// a session of its own so that it outlives the coordinator; everything else about the job is the wrapper's
+// business. Nothing here decides: the coordinator does. Calls block briefly (fork, small files). Not
+// thread-safe.
 //
 // Files of one attempt, all in STAGE/attempts/N/ (N from 1):
 //   launch.json   written by the coordinator before the start: LaunchSpec
@@ -27,28 +28,28 @@ namespace cosub::launcher {
 struct LaunchSpec {
   std::string uuid;
   std::int64_t attempt = 0;
-  std::filesystem::path attempt_folder;        // absolute, exists
-  std::vector<std::string> worker_argv;        // absolute program, its arguments
+  std::filesystem::path attempt_folder;  // absolute, exists
+  std::vector<std::string> worker_argv;  // absolute program, its arguments
   std::int64_t ranks = 1;
-  std::vector<std::string> hosts;              // name[:slots]; empty: this machine
+  std::vector<std::string> hosts;  // name[:slots]; empty: this machine
   std::map<std::string, std::string> environment;
   std::chrono::milliseconds grace{60000};
-  std::vector<std::string> launcher_flags;     // only from the coordinator's own configuration
+  std::vector<std::string> launcher_flags;  // only from the coordinator's own configuration
 };
 
 struct Claim {
-  std::string owner;                           // "wrapper", or "coordinator" where it voids the attempt
+  std::string owner;  // "wrapper", or "coordinator" where it voids the attempt
   std::string host;
   std::string boot_id;
   ProcessId process;
 };
 
 struct ExitRecord {
-  int exit_code = 0;                           // the job's, as design's "Ways out"; 128 + signal for a death
-  std::string reason;                          // "rank 2 on node3 killed by signal 9 (SIGKILL)", "complete", ...
-  int failed_rank = -1;                        // first rank that failed, where known
-  bool from_outside = false;                   // a signal, a lost host: not the worker's own error
-  std::int64_t step = -1;                      // last step reported in status.json; -1 unknown
+  int exit_code = 0;          // the job's, as design's "Ways out"; 128 + signal for a death
+  std::string reason;         // "rank 2 on node3 killed by signal 9 (SIGKILL)", "complete", ...
+  int failed_rank = -1;       // first rank that failed, where known
+  bool from_outside = false;  // a signal, a lost host: not the worker's own error
+  std::int64_t step = -1;     // last step reported in status.json; -1 unknown
   double seconds = 0;
 };
 
@@ -60,7 +61,8 @@ class Backend {
 
   /// What would run, for --dry-run and the attempt's `command` file.
   virtual std::vector<std::string> command(const LaunchSpec& spec) const = 0;
-  /// Why this backend cannot start anything here ("mpirun not found in PATH: install openmpi-bin"); nullopt if it can.
+  /// Why this backend cannot start anything here ("mpirun not found in PATH: install openmpi-bin"); nullopt
+  /// if it can.
   virtual std::optional<std::string> unavailable() const = 0;
   /// Writes launch.json and starts the wrapper. Returns its identity.
   virtual ProcessId start(const LaunchSpec& spec) = 0;
