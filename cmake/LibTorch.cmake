@@ -13,7 +13,11 @@ find_library(C10_LIBRARY c10 PATHS ${TORCH_ROOT}/lib NO_DEFAULT_PATH REQUIRED)
 
 add_library(cosub_torch_cpu INTERFACE)
 add_library(cosub::torch_cpu ALIAS cosub_torch_cpu)
-target_include_directories(cosub_torch_cpu SYSTEM INTERFACE
+# LibTorch ships its own fmt headers, newer than the system's library that spdlog and we link: ours must come first.
+get_target_property(fmt_include fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/headers_before_torch)
+file(CREATE_LINK ${fmt_include}/fmt ${CMAKE_BINARY_DIR}/headers_before_torch/fmt SYMBOLIC)
+target_include_directories(cosub_torch_cpu SYSTEM INTERFACE ${CMAKE_BINARY_DIR}/headers_before_torch
                            ${TORCH_INCLUDE} ${TORCH_INCLUDE}/torch/csrc/api/include)
 target_compile_definitions(cosub_torch_cpu INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
 target_link_libraries(cosub_torch_cpu INTERFACE ${TORCH_CPU_LIBRARY} ${C10_LIBRARY})

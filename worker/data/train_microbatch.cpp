@@ -50,7 +50,9 @@ Microbatch make_train_microbatch(const Source& source, const TrainLoader::Option
   const Sampler sampler(options.stream, plan.size);
   const Normalizer normalizer(options.data, channels);
 
-  Microbatch result{.step = step, .index = index};
+  Microbatch result;
+  result.step = step;
+  result.index = index;
   result.images = at::empty({plan.micro, channels, size, size}, at::kFloat);
   float* row = result.images.mutable_data_ptr<float>();
   std::vector<std::int64_t> labels(plan.micro);
