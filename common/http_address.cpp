@@ -10,7 +10,8 @@
 namespace cosub::http {
 
 std::string Address::text() const {
-  return fmt::format(host.find(':') == std::string::npos ? "{}:{}" : "[{}]:{}", host, port);
+  const bool is_ipv6 = host.find(':') != std::string::npos;
+  return is_ipv6 ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
 }
 
 Address parse_address(const std::string& text) {

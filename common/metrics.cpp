@@ -15,7 +15,8 @@ namespace {
 std::unique_ptr<prometheus::Exposer> bind(const std::string& address, std::uint16_t port) {
   // civetweb takes IPv6 addresses in brackets, as a URL does.
   const bool is_ipv6 = address.find(':') != std::string::npos && !address.starts_with('[');
-  const std::string where = fmt::format(is_ipv6 ? "[{}]:{}" : "{}:{}", address, port);
+  const std::string where =
+      is_ipv6 ? fmt::format("[{}]:{}", address, port) : fmt::format("{}:{}", address, port);
   try {
     return std::make_unique<prometheus::Exposer>(where, /*num_threads=*/1);
   } catch (const std::exception&) {  // civetweb's text names neither address nor reason
