@@ -1,7 +1,7 @@
-// BatchNorm as the training rules want it: each microbatch is normalised by the rows that are there, and running
-// statistics change once per optimizer step, by the mean of the microbatches' statistics. So the layer does not touch
-// its running buffers in training: it writes the batch's mean and unbiased variance where BatchStatistics tells it,
-// and the trainer reduces those and calls update_running.
+// BatchNorm as the training rules want it: each microbatch is normalised by the rows that are there, and
+// running statistics change once per optimizer step, by the mean of the microbatches' statistics. So the
+// layer does not touch its running buffers in training: it writes the batch's mean and unbiased variance
+// where BatchStatistics tells it, and the trainer reduces those and calls update_running.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -18,10 +18,14 @@ class BatchNorm2d;
 class BatchStatistics {
  public:
   void add(BatchNorm2d& layer);
-  std::int64_t size() const;               // floats: 2 * sum of channels
-  /// [size()] float32: from now on each training forward writes means and unbiased variances here.
+  std::int64_t size() const;  // floats: 2 * sum of channels
+  /// flat: [size()] of the parameters' dtype, written from now on by each training forward: by layer the
+  /// means, then the unbiased variances. Call it before each microbatch: it first fills in the running
+  /// statistics, which is what a layer contributes that sees no row (Bernoulli stochastic depth can drop them
+  /// all).
   void write_to(const at::Tensor& flat);
-  /// running = (1-momentum) * running + momentum * mean over microbatches, given the sum over `num_microbatches`.
+  /// running = (1-momentum) * running + momentum * mean over microbatches, given the sum over
+  /// `num_microbatches`.
   void update_running(const at::Tensor& flat_sum, std::int64_t num_microbatches);
   const std::vector<BatchNorm2d*>& layers() const { return layers_; }
 
@@ -39,7 +43,7 @@ class BatchNorm2d : public torch::nn::Module {
 
  private:
   friend class BatchStatistics;
-  at::Tensor batch_mean_, batch_var_;       // views of the flat buffer
+  at::Tensor batch_mean_, batch_var_;  // views of the flat buffer
   double eps_, momentum_;
 };
 

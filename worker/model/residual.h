@@ -1,8 +1,8 @@
-// The one residual seam. Every residual branch of every architecture goes through ResidualSeam::apply, which draws the
-// kept rows, runs the branch on those only, scales and adds back. Cosub, plain stochastic depth, evaluation of a named
-// submodel and recorded draws are modes of this one function. (Stochastic depth: Huang et al., arXiv 1603.09382;
-// efficient by rows: DINOv2, arXiv 2304.07193; cosub: arXiv 2212.04884.)
-// One seam per model; the model holds a reference; not thread-safe. No MPI, no data, no training loop here.
+// The one residual seam. Every residual branch of every architecture goes through ResidualSeam::apply, which
+// draws the kept rows, runs the branch on those only, scales and adds back. Cosub, plain stochastic depth,
+// evaluation of a named submodel and recorded draws are modes of this one function. (Stochastic depth: Huang
+// et al., arXiv 1603.09382; efficient by rows: DINOv2, arXiv 2304.07193; cosub: arXiv 2212.04884.) One seam
+// per model; the model holds a reference; not thread-safe. No MPI, no data, no training loop here.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -16,8 +16,8 @@ namespace cosub::model {
 
 enum class DepthMode { kFixed, kBernoulli };
 
-/// Kept rows of one microbatch: by branch, ascending row indices into the 2B (or B) rows, halves concatenated.
-/// A branch whose rate is 0 has an empty entry with `all` set.
+/// Kept rows of one microbatch: by branch, ascending row indices into the 2B (or B) rows, halves
+/// concatenated. A branch whose rate is 0 has an empty entry with `all` set.
 struct KeptRows {
   struct Branch {
     bool all = true;
@@ -29,8 +29,8 @@ struct KeptRows {
 
 /// A branch as the model declares it while it is built, in execution order.
 struct BranchInfo {
-  std::string name;           // timm's module path, e.g. blocks.3.attn (ViT has two per block), layer2.0
-  std::int64_t block = 0;     // index of its block, counted over the whole model
+  std::string name;        // timm's module path, e.g. blocks.3.attn (ViT has two per block), layer2.0
+  std::int64_t block = 0;  // index of its block, counted over the whole model
   double drop_rate = 0.0;
 };
 
@@ -38,16 +38,16 @@ struct BranchInfo {
 struct Pass {
   enum class Kind { kFull, kTrain, kSubmodel };
   Kind kind = Kind::kFull;
-  std::int64_t images = 0;    // B
-  std::int64_t views = 1;     // 2 for cosub: rows [0,B) are submodel 1, [B,2B) submodel 2
-  bool share_stem = true;     // run what comes before the first branch that can drop on B rows
-  KeptRows kept;              // kTrain
+  std::int64_t images = 0;       // B
+  std::int64_t views = 1;        // 2 for cosub: rows [0,B) are submodel 1, [B,2B) submodel 2
+  bool share_stem = true;        // run what comes before the first branch that can drop on B rows
+  KeptRows kept;                 // kTrain
   std::vector<bool> keep_block;  // kSubmodel: by block index; a block left out keeps its shortcut alone
 };
 
-/// Draws kept rows for every branch: K = max(1, floor((1-d)B + 0.5)) rows of each half uniformly without replacement,
-/// independently per half, branch and microbatch (kFixed; K = B counts as rate 0), or each row on its own with
-/// probability 1-d (kBernoulli). A pure function of its arguments.
+/// Draws kept rows for every branch: K = max(1, floor((1-d)B + 0.5)) rows of each half uniformly without
+/// replacement, independently per half, branch and microbatch (kFixed; K = B counts as rate 0), or each row
+/// on its own with probability 1-d (kBernoulli). A pure function of its arguments.
 KeptRows draw_kept_rows(const std::vector<BranchInfo>& branches, DepthMode mode, std::int64_t images,
                         std::int64_t views, std::uint64_t stream, std::int64_t step, std::int64_t microbatch);
 
@@ -58,27 +58,40 @@ class ResidualSeam {
  public:
   using Branch = std::function<at::Tensor(const at::Tensor&)>;
 
-  /// While building: declares the next branch; the returned index is passed to apply. Blocks are numbered 0, 1, ...
+  /// While building: declares the next branch; the returned index is passed to apply. Blocks are numbered 0,
+  /// 1, ...
   std::int64_t declare(BranchInfo info);
   const std::vector<BranchInfo>& branches() const { return branches_; }
   std::int64_t num_blocks() const;
 
-  void begin(const Pass& pass);     // before each forward
+  /// One rate for each block, for all of its branches (see check_drop_rates).
+  void set_drop_rates(const std::vector<double>& by_block);
+
+  void begin(Pass pass);  // before each forward; std::logic_error when it does not fit the branches
   const Pass& pass() const { return pass_; }
 
-  /// shortcut + branch(x[kept]) * scale on the kept rows; shortcut alone on the others.
-  /// x: [N, ...] input of the branch; shortcut: [N, ...] what the result is added to (x itself, or its projection,
-  /// which ran on all rows). Differentiable. While N == B although views == 2 (shared stem), the first branch that
-  /// does not keep everything doubles both to 2B rows first.
-  at::Tensor apply(std::int64_t index, const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch);
-  at::Tensor apply(std::int64_t index, const at::Tensor& x, const Branch& branch) { return apply(index, x, x, branch); }
+  /// First thing in a forward: the images [B, ...] as they are while the stem can be shared, otherwise
+  /// (share_stem off, or no branch drops anything) repeated to views * B rows.
+  at::Tensor start(const at::Tensor& images) const;
 
-  /// After the last branch: guarantees views * B rows (repeats where no branch dropped and the stem was shared).
+  /// shortcut + branch(x[kept]) * scale on the kept rows; shortcut alone on the others.
+  /// x: [N, ...] input of the branch; shortcut: [N, ...] what the result is added to (x itself, or its
+  /// projection, which ran on all rows). Differentiable. While N == B although views == 2 (shared stem), the
+  /// first branch that does not keep everything doubles both to 2B rows first.
+  at::Tensor apply(std::int64_t index, const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch);
+  at::Tensor apply(std::int64_t index, const at::Tensor& x, const Branch& branch) {
+    return apply(index, x, x, branch);
+  }
+
+  /// After the last branch: guarantees views * B rows.
   at::Tensor finish(const at::Tensor& x) const;
 
  private:
+  const at::Tensor& rows_of(std::int64_t index, const at::Device& device);
+
   std::vector<BranchInfo> branches_;
   Pass pass_;
+  std::vector<at::Tensor> rows_;  // pass_.kept as tensors, made when first needed
 };
 
 }  // namespace cosub::model

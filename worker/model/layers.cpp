@@ -1,0 +1,70 @@
+#include "worker/model/layers.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "common/random.h"
+
+namespace cosub::model {
+namespace {
+
+/// Fills a contiguous float32 tensor with draw(random), in pieces of one key each (a key has 2^18 words).
+template <typename Draw>
+void fill(at::Tensor& tensor, std::uint64_t stream, const std::string& name, const Draw& draw) {
+  constexpr std::int64_t kPiece = 1 << 15;
+  const at::NoGradGuard no_grad;
+  float* values = tensor.data_ptr<float>();
+  const std::uint64_t minor = stream_seed(0, name);
+  for (std::int64_t begin = 0; begin < tensor.numel(); begin += kPiece) {
+    KeyedRandom random(stream, Purpose::kInit, 0, minor, static_cast<std::uint32_t>(begin / kPiece));
+    const std::int64_t end = std::min(begin + kPiece, tensor.numel());
+    for (std::int64_t i = begin; i < end; ++i) values[i] = static_cast<float>(draw(random));
+  }
+}
+
+}  // namespace
+
+Linear::Linear(std::int64_t in_features, std::int64_t out_features) {
+  weight = register_parameter("weight", at::zeros({out_features, in_features}));
+  bias = register_parameter("bias", at::zeros({out_features}));
+}
+
+LayerNorm::LayerNorm(std::int64_t features, double eps) : eps_(eps) {
+  weight = register_parameter("weight", at::ones({features}));
+  bias = register_parameter("bias", at::zeros({features}));
+}
+
+at::Tensor LayerNorm::forward(const at::Tensor& x) const {
+  return at::layer_norm(x, {weight.size(0)}, weight, bias, eps_);
+}
+
+Conv2d::Conv2d(std::int64_t in_channels, std::int64_t out_channels, Options options)
+    : stride_(options.stride), padding_(options.padding) {
+  weight =
+      register_parameter("weight", at::zeros({out_channels, in_channels, options.kernel, options.kernel}));
+  if (options.bias) bias = register_parameter("bias", at::zeros({out_channels}));
+}
+
+at::Tensor Conv2d::forward(const at::Tensor& x) const {
+  const std::array<std::int64_t, 2> stride = {stride_, stride_};
+  const std::array<std::int64_t, 2> padding = {padding_, padding_};
+  return at::conv2d(x, weight, bias, stride, padding);
+}
+
+void init_normal(at::Tensor& tensor, double std, std::uint64_t stream, const std::string& name) {
+  fill(tensor, stream, name, [std](KeyedRandom& random) { return std * random.normal(); });
+}
+
+void init_uniform(at::Tensor& tensor, double bound, std::uint64_t stream, const std::string& name) {
+  fill(tensor, stream, name, [bound](KeyedRandom& random) { return bound * (2.0 * random.uniform() - 1.0); });
+}
+
+void init_torch_default(at::Tensor& weight, at::Tensor& bias, std::uint64_t stream,
+                        const std::string& module_name) {
+  const double bound = 1.0 / std::sqrt(static_cast<double>(weight.numel() / weight.size(0)));
+  init_uniform(weight, bound, stream, module_name + ".weight");
+  init_uniform(bias, bound, stream, module_name + ".bias");
+}
+
+}  // namespace cosub::model

@@ -1,0 +1,154 @@
+#include "worker/model/residual.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "common/random.h"
+
+namespace cosub::model {
+namespace {
+
+std::int64_t kept_count(double drop_rate, std::int64_t images) {
+  const auto wanted =
+      static_cast<std::int64_t>(std::floor((1.0 - drop_rate) * static_cast<double>(images) + 0.5));
+  return std::clamp<std::int64_t>(wanted, 1, images);
+}
+
+/// Kept rows of one half, appended with the half's offset.
+void draw_half(KeptRows::Branch& branch, double drop_rate, DepthMode mode, std::int64_t images,
+               std::int64_t offset, KeyedRandom random) {
+  if (mode == DepthMode::kFixed) {
+    for (std::int64_t row : random.choose(images, kept_count(drop_rate, images))) {
+      branch.rows.push_back(offset + row);
+    }
+    return;
+  }
+  for (std::int64_t row = 0; row < images; ++row) {
+    if (random.uniform() >= drop_rate) branch.rows.push_back(offset + row);
+  }
+}
+
+/// Row operations along dim 0 return NCHW whatever they are given; going through this view keeps
+/// channels_last.
+bool is_channels_last(const at::Tensor& x) {
+  return x.dim() == 4 && !x.is_contiguous() && x.is_contiguous(at::MemoryFormat::ChannelsLast);
+}
+at::Tensor to_nhwc(const at::Tensor& x) {
+  return x.permute({0, 2, 3, 1});
+}
+at::Tensor to_nchw(const at::Tensor& x) {
+  return x.permute({0, 3, 1, 2});
+}
+
+at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows) {
+  if (is_channels_last(x)) return to_nchw(to_nhwc(x).index_select(0, rows));
+  return x.index_select(0, rows);
+}
+
+at::Tensor add_rows(const at::Tensor& x, const at::Tensor& rows, const at::Tensor& branch, double scale) {
+  if (is_channels_last(x)) return to_nchw(to_nhwc(x).index_add(0, rows, to_nhwc(branch), scale));
+  return x.index_add(0, rows, branch, scale);
+}
+
+at::Tensor repeat_rows(const at::Tensor& x, std::int64_t views) {
+  return at::cat(std::vector<at::Tensor>(static_cast<std::size_t>(views), x));
+}
+
+}  // namespace
+
+double effective_drop_rate(double drop_rate, DepthMode mode, std::int64_t images) {
+  if (mode == DepthMode::kBernoulli) return drop_rate;
+  return 1.0 - static_cast<double>(kept_count(drop_rate, images)) / static_cast<double>(images);
+}
+
+KeptRows draw_kept_rows(const std::vector<BranchInfo>& branches, DepthMode mode, std::int64_t images,
+                        std::int64_t views, std::uint64_t stream, std::int64_t step,
+                        std::int64_t microbatch) {
+  KeptRows kept;
+  kept.branches.resize(branches.size());
+  for (std::size_t i = 0; i < branches.size(); ++i) {
+    const double rate = branches[i].drop_rate;
+    if (effective_drop_rate(rate, mode, images) <= 0.0) continue;
+    KeptRows::Branch& branch = kept.branches[i];
+    branch.all = false;
+    branch.scale = mode == DepthMode::kBernoulli
+                       ? 1.0 / (1.0 - rate)
+                       : static_cast<double>(images) / static_cast<double>(kept_count(rate, images));
+    for (std::int64_t half = 0; half < views; ++half) {
+      const auto lane = static_cast<std::uint32_t>(static_cast<std::int64_t>(i) * 2 + half);
+      draw_half(branch, rate, mode, images, half * images,
+                KeyedRandom(stream, Purpose::kKeptRows, static_cast<std::uint64_t>(step),
+                            static_cast<std::uint64_t>(microbatch), lane));
+    }
+  }
+  return kept;
+}
+
+std::int64_t ResidualSeam::declare(BranchInfo info) {
+  branches_.push_back(std::move(info));
+  return static_cast<std::int64_t>(branches_.size()) - 1;
+}
+
+std::int64_t ResidualSeam::num_blocks() const {
+  std::int64_t blocks = 0;
+  for (const BranchInfo& branch : branches_) blocks = std::max(blocks, branch.block + 1);
+  return blocks;
+}
+
+void ResidualSeam::set_drop_rates(const std::vector<double>& by_block) {
+  for (BranchInfo& branch : branches_) branch.drop_rate = by_block.at(static_cast<std::size_t>(branch.block));
+}
+
+void ResidualSeam::begin(Pass pass) {
+  if (pass.kind == Pass::Kind::kTrain && pass.kept.branches.size() != branches_.size()) {
+    throw std::logic_error("ResidualSeam::begin: kept rows for another number of branches");
+  }
+  if (pass.kind == Pass::Kind::kSubmodel &&
+      pass.keep_block.size() != static_cast<std::size_t>(num_blocks())) {
+    throw std::logic_error("ResidualSeam::begin: keep_block for another number of blocks");
+  }
+  pass_ = std::move(pass);
+  rows_.assign(branches_.size(), at::Tensor());
+}
+
+at::Tensor ResidualSeam::start(const at::Tensor& images) const {
+  if (pass_.views == 1) return images;
+  const auto& branches = pass_.kept.branches;
+  const bool some_drop = pass_.kind == Pass::Kind::kTrain &&
+                         std::any_of(branches.begin(), branches.end(), [](const auto& b) { return !b.all; });
+  return pass_.share_stem && some_drop ? images : repeat_rows(images, pass_.views);
+}
+
+const at::Tensor& ResidualSeam::rows_of(std::int64_t index, const at::Device& device) {
+  at::Tensor& rows = rows_.at(static_cast<std::size_t>(index));
+  if (!rows.defined()) {
+    rows = at::tensor(pass_.kept.branches[static_cast<std::size_t>(index)].rows, at::kLong).to(device);
+  }
+  return rows;
+}
+
+at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at::Tensor& shortcut,
+                               const Branch& branch) {
+  const auto i = static_cast<std::size_t>(index);
+  if (pass_.kind == Pass::Kind::kSubmodel &&
+      !pass_.keep_block.at(static_cast<std::size_t>(branches_.at(i).block))) {
+    return shortcut;
+  }
+  if (pass_.kind != Pass::Kind::kTrain || pass_.kept.branches.at(i).all) return shortcut + branch(x);
+
+  const KeptRows::Branch& kept = pass_.kept.branches[i];
+  const bool shared = pass_.views > 1 && x.size(0) == pass_.images;
+  const at::Tensor base = shared ? repeat_rows(shortcut, pass_.views) : shortcut;
+  if (kept.rows.empty()) return base;
+  const at::Tensor& rows = rows_of(index, x.device());
+  // While the stem is shared row r of the 2B rows is row r mod B of what is there.
+  const at::Tensor input = select_rows(x, shared ? rows.remainder(pass_.images) : rows);
+  return add_rows(base, rows, branch(input), kept.scale);
+}
+
+at::Tensor ResidualSeam::finish(const at::Tensor& x) const {
+  return pass_.views > 1 && x.size(0) == pass_.images ? repeat_rows(x, pass_.views) : x;
+}
+
+}  // namespace cosub::model

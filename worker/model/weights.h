@@ -1,0 +1,25 @@
+// Loading weights into a model: strictly, with every problem in one message, at another image size where the
+// architecture allows it.
+#pragma once
+
+#include "worker/model/model.h"
+
+namespace cosub::model {
+
+enum class HeadPolicy {
+  kKeep,     // the classifier's weights are loaded like all others
+  kReplace,  // the classifier stays as initialised; weights given for it are ignored, of whatever class count
+};
+
+/// Copies `state` (by timm's names, any floating dtype) into the model's live tensors. Position embeddings of
+/// another grid are resampled. DataError listing all missing, unexpected and mis-shaped tensors with nearest
+/// names; the model is unchanged then. `origin` (a path) is for messages.
+void load_state(Backbone& backbone, std::map<std::string, at::Tensor> state, HeadPolicy head,
+                const std::string& origin);
+
+/// [1, prefix + n * n, D] -> [1, prefix + side * side, D], bicubic with antialiasing, prefix tokens
+/// untouched: timm's resample_abs_pos_embed.
+at::Tensor resample_position_embedding(const at::Tensor& embedding, std::int64_t prefix_tokens,
+                                       std::int64_t side);
+
+}  // namespace cosub::model
