@@ -1,6 +1,7 @@
-// What a pipeline file says, as plain structs with their defaults in place. Loaded and validated once (load_pipeline),
-// printed as YAML, stored with the run, and handed to the workers stage by stage (StageFile). Read-only afterwards.
-// Units: fields named *_px are pixels, lr and weight_decay are the optimizer's own, epochs may be fractional.
+// What a pipeline file says, as plain structs with their defaults in place. Loaded and validated once
+// (load_pipeline), printed as YAML, stored with the run, and handed to the workers stage by stage
+// (StageFile). Read-only afterwards. Units: fields named *_px are pixels, lr and weight_decay are the
+// optimizer's own, epochs may be fractional.
 #pragma once
 
 #include <chrono>
@@ -13,31 +14,31 @@
 
 namespace cosub::config {
 
-/// Overrides of a named model's table row, under timm's own keyword names. Which of them a family knows is checked by
-/// worker/model; an unset field keeps the row's value.
+/// Overrides of a named model's table row, under timm's own keyword names. Which of them a family knows is
+/// checked by worker/model; an unset field keeps the row's value.
 struct ArchConfig {
-  std::optional<std::int64_t> patch_size;                  // ViT
-  std::optional<std::int64_t> embed_dim;                   // ViT
-  std::optional<std::int64_t> depth;                       // ViT
-  std::optional<std::int64_t> num_heads;                   // ViT
-  std::optional<double> mlp_ratio;                         // ViT
-  std::optional<double> init_values;                       // ViT: LayerScale's initial value; 0 turns it off
-  std::optional<std::vector<std::int64_t>> layers;         // ResNet: blocks per stage
-  std::optional<std::vector<std::int64_t>> channels;       // ResNet: width per stage
-  std::optional<std::string> stem_type;                    // ResNet: "" (7x7), deep, deep_tiered
-  std::optional<std::int64_t> stem_width;                  // ResNet
+  std::optional<std::int64_t> patch_size;             // ViT
+  std::optional<std::int64_t> embed_dim;              // ViT
+  std::optional<std::int64_t> depth;                  // ViT
+  std::optional<std::int64_t> num_heads;              // ViT
+  std::optional<double> mlp_ratio;                    // ViT
+  std::optional<double> init_values;                  // ViT: LayerScale's initial value; 0 turns it off
+  std::optional<std::vector<std::int64_t>> layers;    // ResNet: blocks per stage
+  std::optional<std::vector<std::int64_t>> channels;  // ResNet: width per stage
+  std::optional<std::string> stem_type;               // ResNet: "" (7x7), deep, deep_tiered
+  std::optional<std::int64_t> stem_width;             // ResNet
   bool operator==(const ArchConfig&) const = default;
 };
 
-enum class StochasticDepth { kFixed, kBernoulli };         // fixed | bernoulli
-enum class DropRateRule { kUniform, kLinear };             // uniform | linear
+enum class StochasticDepth { kFixed, kBernoulli };  // fixed | bernoulli
+enum class DropRateRule { kUniform, kLinear };      // uniform | linear
 
 struct ModelConfig {
-  std::string name;                                        // timm's name, e.g. deit3_small_patch16_224, resnet18
-  std::int64_t classes = 0;                                // required
-  std::int64_t channels = 3;                               // of the input image: 1 or 3
-  std::int64_t image_size = 224;                           // px, square
-  double drop_rate = 0.0;                                  // stochastic depth, [0, 1)
+  std::string name;               // timm's name, e.g. deit3_small_patch16_224, resnet18
+  std::int64_t classes = 0;       // required
+  std::int64_t channels = 3;      // of the input image: 1 or 3
+  std::int64_t image_size = 224;  // px, square
+  double drop_rate = 0.0;         // stochastic depth, [0, 1)
   DropRateRule drop_rate_rule = DropRateRule::kUniform;
   StochasticDepth stochastic_depth = StochasticDepth::kFixed;
   bool allow_rounded_drop_rate = false;
@@ -45,7 +46,7 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-struct IdxSource {                                         // MNIST's format, plain or .gz
+struct IdxSource {  // MNIST's format, plain or .gz
   std::filesystem::path images;
   std::filesystem::path labels;
   bool operator==(const IdxSource&) const = default;
@@ -53,43 +54,43 @@ struct IdxSource {                                         // MNIST's format, pl
 
 struct SourceConfig {
   std::optional<IdxSource> idx;
-  std::int64_t limit = 0;                                  // use only the first N samples; 0: all
+  std::int64_t limit = 0;  // use only the first N samples; 0: all
   bool operator==(const SourceConfig&) const = default;
 };
 
 struct AugmentConfig {
-  std::int64_t crop_padding_px = 0;                        // random crop out of the image padded by this much; 0: no crop
-  double flip = 0.0;                                       // probability of a horizontal flip
+  std::int64_t crop_padding_px = 0;  // random crop out of the image padded by this much; 0: no crop
+  double flip = 0.0;                 // probability of a horizontal flip
   bool operator==(const AugmentConfig&) const = default;
 };
 
-struct MixConfig {                                         // as timm.data.Mixup computes them
-  double mixup = 0.0;                                      // alpha of Beta; 0: off
-  double cutmix = 0.0;                                     // alpha of Beta; 0: off
-  double prob = 1.0;                                       // that a microbatch is mixed at all
-  double switch_prob = 0.5;                                // of CutMix instead of Mixup when both are on
-  double smoothing = 0.0;                                  // label smoothing
+struct MixConfig {           // as timm.data.Mixup computes them
+  double mixup = 0.0;        // alpha of Beta; 0: off
+  double cutmix = 0.0;       // alpha of Beta; 0: off
+  double prob = 1.0;         // that a microbatch is mixed at all
+  double switch_prob = 0.5;  // of CutMix instead of Mixup when both are on
+  double smoothing = 0.0;    // label smoothing
   bool operator==(const MixConfig&) const = default;
 };
 
 struct DataConfig {
   SourceConfig train;
   SourceConfig val;
-  std::vector<double> mean;                                // per channel, of [0, 1] pixels; empty: 0.5
-  std::vector<double> std;                                 // empty: 0.5
+  std::vector<double> mean;  // per channel, of [0, 1] pixels; empty: 0.5
+  std::vector<double> std;   // empty: 0.5
   AugmentConfig augment;
   MixConfig mix;
-  double max_bad_share = 0.01;                             // above this share of unreadable samples the run stops
+  double max_bad_share = 0.01;  // above this share of unreadable samples the run stops
   std::int64_t loader_threads = 1;
   bool operator==(const DataConfig&) const = default;
 };
 
-enum class LossKind { kBce, kCe };                         // bce | ce
-enum class BceReduction { kMean, kSum };                   // mean | sum (over classes)
-enum class Targets { kSoft, kBinarize };                   // soft | binarize
+enum class LossKind { kBce, kCe };        // bce | ce
+enum class BceReduction { kMean, kSum };  // mean | sum (over classes)
+enum class Targets { kSoft, kBinarize };  // soft | binarize
 
 struct CosubConfig {
-  bool enabled = true;                                     // false: one view and L(z, y), for baselines
+  bool enabled = true;  // false: one view and L(z, y), for baselines
   double lambda = 0.5;
   LossKind loss = LossKind::kBce;
   BceReduction bce_reduction = BceReduction::kMean;
@@ -99,116 +100,121 @@ struct CosubConfig {
 };
 
 struct OptimizerConfig {
-  std::string name = "adamw";                              // adamw
+  std::string name = "adamw";  // adamw
   double lr = 1e-3;
   double weight_decay = 0.05;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;
-  double clip_norm = 0.0;                                  // global L2 norm; 0: no clipping
+  double clip_norm = 0.0;  // global L2 norm; 0: no clipping
   bool operator==(const OptimizerConfig&) const = default;
 };
 
 struct ScheduleConfig {
-  std::string name = "cosine";                             // cosine | constant
+  std::string name = "cosine";  // cosine | constant
   double epochs = 1;
   double warmup_epochs = 0;
-  double warmup_lr = 0;                                    // where warm-up starts
-  double min_lr = 0;                                       // where the cosine ends
+  double warmup_lr = 0;  // where warm-up starts
+  double min_lr = 0;     // where the cosine ends
   bool operator==(const ScheduleConfig&) const = default;
 };
 
 struct BatchConfig {
-  std::int64_t global = 256;                               // images per optimizer step
-  std::int64_t micro = 64;                                 // images that go through the model together
+  std::int64_t global = 256;  // images per optimizer step
+  std::int64_t micro = 64;    // images that go through the model together
   bool operator==(const BatchConfig&) const = default;
 };
 
 struct CheckpointConfig {
   std::chrono::milliseconds every = std::chrono::minutes(15);  // by rank 0's clock
-  std::int64_t every_steps = 0;                            // additionally every N steps; 0: off
+  std::int64_t every_steps = 0;                                // additionally every N steps; 0: off
   std::int64_t keep = 3;
   bool operator==(const CheckpointConfig&) const = default;
 };
 
 struct InitConfig {
-  std::string stage;                                       // of this pipeline, or
-  std::filesystem::path weights_file;                      // a safetensors file; both empty: random (YAML: weights: FILE)
-  std::string weights = "ema";                             // ema | model: which of a stage's two
-  std::string head = "keep";                               // keep | replace
+  std::string stage;                   // of this pipeline, or
+  std::filesystem::path weights_file;  // a safetensors file; both empty: random (YAML: weights: FILE)
+  std::string weights = "ema";         // ema | model: which of a stage's two
+  std::string head = "keep";           // keep | replace
   bool operator==(const InitConfig&) const = default;
 };
 
 struct SubmodelConfig {
-  std::string name;                                        // key in the results
-  std::string keep;                                        // all | even | odd | first:N | last:N | 0,2,5 (branch indices)
+  std::string name;  // key in the results
+  std::string keep;  // all | even | odd | first:N | last:N | 0,2,5 (branch indices)
   bool operator==(const SubmodelConfig&) const = default;
 };
 
-enum class TaskKind { kClassify, kEvaluate, kExport };     // classify | evaluate | export
-enum class Reduction { kOrdered, kFast };                  // ordered | fast
+enum class TaskKind { kClassify, kEvaluate, kExport };  // classify | evaluate | export
+enum class Reduction { kOrdered, kFast };               // ordered | fast
 
 struct StageConfig {
   std::string name;
   TaskKind task = TaskKind::kClassify;
-  std::vector<std::string> after;                          // besides init.stage
+  std::vector<std::string> after;  // besides init.stage
   InitConfig init;
-  ModelConfig model;                                       // evaluate/export: taken from init.stage where not given
+  ModelConfig model;  // evaluate/export: taken from init.stage where not given
   DataConfig data;
   CosubConfig cosub;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   BatchConfig batch;
-  double ema = 0.0;                                        // decay; 0: no EMA
-  bool ema_warmup = true;                                  // decay_t = min(ema, (1 + t) / (10 + t))
+  double ema = 0.0;        // decay; 0: no EMA
+  bool ema_warmup = true;  // decay_t = min(ema, (1 + t) / (10 + t))
   CheckpointConfig checkpoint;
   Reduction reduction = Reduction::kOrdered;
-  std::int64_t threads = 1;                                // per rank; part of the run's identity
+  std::int64_t threads = 1;  // per rank; part of the run's identity
   std::string precision = "fp32";
-  std::string device = "auto";                             // auto | cpu | cuda
+  std::string device = "auto";  // auto | cpu | cuda
   std::int64_t log_every_steps = 10;
   std::chrono::milliseconds collective_timeout = std::chrono::minutes(5);
-  std::vector<SubmodelConfig> submodels;                   // evaluate
+  std::vector<SubmodelConfig> submodels;  // evaluate
   bool operator==(const StageConfig&) const = default;
 };
 
 struct ClusterConfig {
   std::string backend = "mpirun";
   std::int64_t ranks = 1;
-  std::vector<std::string> hosts;                          // name[:slots]; empty: this machine
-  std::int64_t max_restarts = 20;                          // deaths from outside since the last new checkpoint
-  std::chrono::milliseconds grace = std::chrono::seconds(60);        // from the request to stop until TERM, KILL
-  std::chrono::milliseconds backoff = std::chrono::seconds(2);       // before the second attempt; doubles
+  std::vector<std::string> hosts;  // name[:slots]; empty: this machine
+  std::int64_t max_restarts = 20;  // deaths from outside since the last new checkpoint
+  std::chrono::milliseconds grace = std::chrono::seconds(60);   // from the request to stop until TERM, KILL
+  std::chrono::milliseconds backoff = std::chrono::seconds(2);  // before the second attempt; doubles
   std::chrono::milliseconds backoff_max = std::chrono::minutes(2);
-  std::chrono::milliseconds start_timeout = std::chrono::minutes(5); // until the first report of an attempt
-  std::chrono::milliseconds report_timeout = std::chrono::minutes(5);// silence of rank 0 that ends an attempt
+  std::chrono::milliseconds start_timeout = std::chrono::minutes(5);  // until the first report of an attempt
+  std::chrono::milliseconds report_timeout =
+      std::chrono::minutes(5);  // silence of rank 0 that ends an attempt
   bool operator==(const ClusterConfig&) const = default;
 };
 
 struct PipelineConfig {
   std::string name;
   std::uint64_t seed = 0;
-  std::filesystem::path runs = "runs";                     // folder of all runs; relative to where cosub was called
+  std::filesystem::path runs = "runs";  // folder of all runs; relative to where cosub was called
   ClusterConfig cluster;
-  std::vector<StageConfig> stages;                         // in file order; a DAG by init.stage and after
+  std::vector<StageConfig> stages;  // in file order; a DAG by init.stage and after
   bool operator==(const PipelineConfig&) const = default;
 };
 
-/// A stage as one attempt sees it: what a worker needs and nothing else. `cosub-worker train stage.yaml` reads it.
+/// A stage as one attempt sees it: what a worker needs and nothing else. `cosub-worker train stage.yaml`
+/// reads it.
 struct StageFile {
   std::string pipeline;
   std::uint64_t seed = 0;
-  std::filesystem::path stage_folder;                      // runs/NAME/STAGE, absolute
-  std::filesystem::path init_folder;                       // runs/NAME/INITSTAGE, absolute; empty without init.stage
+  std::filesystem::path stage_folder;  // runs/NAME/STAGE, absolute
+  std::filesystem::path init_folder;   // runs/NAME/INITSTAGE, absolute; empty without init.stage
   StageConfig stage;
 };
 
-/// Parses, applies `defaults`, `recipe` and the `--set a.b.c=value` overrides (in this order), resolves relative data
-/// paths against the file's folder, validates everything that does not need the data or LibTorch. All problems found
-/// are reported in one ConfigError, each as "file:line:column: key: found X; allowed Y; did you mean Z?".
-PipelineConfig load_pipeline(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
+/// Parses, applies `defaults`, `recipe` and the `--set a.b.c=value` overrides (in this order), resolves
+/// relative data paths against the file's folder, validates everything that does not need the data or
+/// LibTorch. All problems found are reported in one ConfigError, each as "file:line:column: key: found X;
+/// allowed Y; did you mean Z?".
+PipelineConfig load_pipeline(const std::filesystem::path& file,
+                             const std::vector<std::string>& overrides = {});
 PipelineConfig parse_pipeline(const std::string& yaml, const std::string& name_for_errors,
-                              const std::filesystem::path& base_folder, const std::vector<std::string>& overrides = {});
+                              const std::filesystem::path& base_folder,
+                              const std::vector<std::string>& overrides = {});
 StageFile load_stage_file(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
 
 /// YAML that parses back to an equal value, every key written out.
@@ -220,7 +226,8 @@ std::string to_yaml(const StageFile& stage);
 std::string identity_hash(const StageConfig& stage, std::uint64_t seed);
 std::string identity_hash(const PipelineConfig& pipeline);
 
-/// Every key with type, default, allowed values and meaning, as Markdown (docs/configuration.md is made from it).
+/// Every key with type, default, allowed values and meaning, as Markdown (docs/configuration.md is made from
+/// it).
 std::string reference_markdown();
 
 }  // namespace cosub::config

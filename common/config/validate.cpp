@@ -1,0 +1,167 @@
+#include "common/config/validate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <set>
+
+#include "common/config/scalar.h"
+
+namespace cosub::config {
+namespace {
+
+/// One stage with what is needed to complain about it.
+struct Check {
+  const StageConfig& stage;
+  const Tree& tree;
+  Problems& problems;
+
+  /// No key of these had a problem of its own.
+  bool sound(std::initializer_list<const char*> keys) const {
+    return std::none_of(keys.begin(), keys.end(),
+                        [&](const char* key) { return problems.concerns(locate(tree, key).node->path); });
+  }
+  void refuse(const std::string& key, const std::string& found, const std::string& allowed) const {
+    refuse_key(tree, key, found, allowed, problems);
+  }
+};
+
+void check_batch(const Check& check) {
+  const BatchConfig& batch = check.stage.batch;
+  if (!check.sound({"batch.global", "batch.micro"})) return;
+  if (batch.global % batch.micro != 0) {
+    check.refuse("batch.global", fmt::format("{} with batch.micro {}", batch.global, batch.micro),
+                 fmt::format("a multiple of {}", batch.micro));
+  }
+  const MixConfig& mix = check.stage.data.mix;
+  if (check.sound({"data.mix.mixup", "data.mix.cutmix"}) && (mix.mixup > 0 || mix.cutmix > 0) &&
+      batch.micro < 2) {
+    check.refuse("batch.micro", "1 with data.mix, which mixes the images of a microbatch",
+                 "a whole number >= 2, or no mixing");
+  }
+}
+
+void check_schedule(const Check& check) {
+  const ScheduleConfig& schedule = check.stage.schedule;
+  if (check.sound({"schedule.epochs", "schedule.warmup_epochs"}) &&
+      schedule.warmup_epochs >= schedule.epochs) {
+    check.refuse("schedule.warmup_epochs",
+                 fmt::format("{} with schedule.epochs {}", double_text(schedule.warmup_epochs),
+                             double_text(schedule.epochs)),
+                 fmt::format("a number >= 0 and < {}", double_text(schedule.epochs)));
+  }
+}
+
+void check_source(const Check& check, const std::string& key, const SourceConfig& source) {
+  if (source.idx || !check.sound({key.c_str(), (key + ".idx").c_str()})) return;
+  check.refuse(key, "no source of images", "idx: {images: FILE, labels: FILE}");
+}
+
+void check_normalisation(const Check& check, const std::string& key, const std::vector<double>& values) {
+  if (values.empty() || !check.sound({key.c_str(), "model.channels"})) return;
+  if (static_cast<std::int64_t>(values.size()) == check.stage.model.channels) return;
+  check.refuse(key,
+               fmt::format("{} numbers with model.channels {}", values.size(), check.stage.model.channels),
+               fmt::format("{} numbers, or none", check.stage.model.channels));
+}
+
+void check_data(const Check& check) {
+  const StageConfig& stage = check.stage;
+  if (stage.task == TaskKind::kClassify) check_source(check, "data.train", stage.data.train);
+  if (stage.task != TaskKind::kExport) check_source(check, "data.val", stage.data.val);
+  check_normalisation(check, "data.mean", stage.data.mean);
+  check_normalisation(check, "data.std", stage.data.std);
+}
+
+void check_model(const Check& check) {
+  if (!check.stage.init.stage.empty()) return;  // its stage is told about, or validate_graph names the stage
+  if (check.stage.model.name.empty() && check.sound({"model.name"})) {
+    check.refuse("model.name", "nothing, and it is required", "a model's name, such as resnet18");
+  }
+  if (check.stage.model.classes == 0 && check.sound({"model.classes"})) {
+    check.refuse("model.classes", "nothing, and it is required", "a whole number >= 1");
+  }
+}
+
+void check_init(const Check& check) {
+  const InitConfig& init = check.stage.init;
+  const bool needs_weights = check.stage.task != TaskKind::kClassify;
+  if (needs_weights && init.stage.empty() && init.weights_file.empty() &&
+      check.sound({"init.stage", "init.weights", "task"})) {
+    check.refuse("init", "neither stage nor weights", "init: {stage: NAME} or init: {weights: FILE}");
+  }
+  if (needs_weights && init.head == "replace") {
+    check.refuse("init.head", "'replace' in a stage that does not train", "keep");
+  }
+}
+
+void check_submodels(const Check& check) {
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < check.stage.submodels.size(); ++i) {
+    const std::string& name = check.stage.submodels[i].name;
+    if (name.empty() || names.insert(name).second) continue;
+    const Tree* const list = check.tree.find("submodels");
+    const Tree& tree = list != nullptr && i < list->items.size() ? list->items[i] : check.tree;
+    refuse_key(tree, "name", quoted(name) + " a second time", "a name that no other submodel has",
+               check.problems);
+  }
+}
+
+void check_cluster(const PipelineConfig& pipeline, const Tree& tree, Problems& problems) {
+  const ClusterConfig& cluster = pipeline.cluster;
+  const StageConfig* smallest = nullptr;
+  std::int64_t most = 0;
+  for (const StageConfig& stage : pipeline.stages) {
+    if (stage.task != TaskKind::kClassify) continue;
+    const std::int64_t num_microbatches = std::max<std::int64_t>(1, stage.batch.global / stage.batch.micro);
+    if (smallest != nullptr && num_microbatches >= most) continue;
+    smallest = &stage;
+    most = num_microbatches;
+  }
+  if (smallest != nullptr && cluster.ranks > most &&
+      !problems.concerns(locate(tree, "cluster.ranks").node->path)) {
+    refuse_key(
+        tree, "cluster.ranks",
+        fmt::format("{}, but a step of stage '{}' has {} microbatches (batch.global {} / batch.micro {})",
+                    cluster.ranks, smallest->name, most, smallest->batch.global, smallest->batch.micro),
+        fmt::format("1 to {}; more ranks would have nothing to do", most), problems);
+  }
+  if (cluster.backoff_max < cluster.backoff) {
+    refuse_key(tree, "cluster.backoff_max", "less than cluster.backoff", "at least cluster.backoff",
+               problems);
+  }
+}
+
+}  // namespace
+
+void refuse_key(const Tree& tree, const std::string& key, const std::string& found,
+                const std::string& allowed, Problems& problems) {
+  const Located located = locate(tree, key);
+  problems.add(located.node->place, located.path, fmt::format("found {}; allowed: {}.", found, allowed));
+}
+
+void validate_stage(const StageConfig& stage, const Tree& tree, Problems& problems) {
+  const Check check{stage, tree, problems};
+  check_batch(check);
+  check_schedule(check);
+  check_data(check);
+  check_model(check);
+  check_init(check);
+  check_submodels(check);
+}
+
+void validate_pipeline(const PipelineConfig& pipeline, const Tree& tree, Problems& problems) {
+  const Tree* const stages = tree.find("stages");
+  if (stages == nullptr || stages->items.size() != pipeline.stages.size()) return;  // told already
+  if (pipeline.stages.empty())
+    refuse_key(tree, "stages", "no stage", "a list of at least one stage", problems);
+  for (std::size_t i = 0; i < pipeline.stages.size(); ++i) {
+    if (stages->items[i].kind == Tree::Kind::kMap)
+      validate_stage(pipeline.stages[i], stages->items[i], problems);
+  }
+  validate_graph(pipeline, *stages, problems);
+  check_cluster(pipeline, tree, problems);
+}
+
+}  // namespace cosub::config
