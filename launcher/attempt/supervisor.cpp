@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,7 +93,7 @@ JobEnd Supervisor::run() {
 }
 
 int Supervisor::wait_for_mpirun() {
-  const Descriptor descriptor(pidfd_open(mpirun_.pid, 0));
+  const Descriptor descriptor(static_cast<int>(syscall(SYS_pidfd_open, mpirun_.pid, 0)));
   if (!descriptor.valid()) fail("pidfd_open");
   int status = 0;
   for (;;) {
