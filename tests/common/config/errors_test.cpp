@@ -1,0 +1,209 @@
+#include <gmock/gmock.h>
+
+#include "tests/common/config/pipelines.h"
+#include "tests/support/temporary_folder.h"
+
+namespace cosub::config {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(ConfigErrors, NameFileLineColumnKeyFoundAndAllowed) {
+  EXPECT_EQ(refusal(with("lr: 3e-3", "lr: abc")),
+            "p.yaml:20:11: stages[0].optimizer.lr: found 'abc'; allowed: a number > 0.");
+}
+
+TEST(ConfigErrors, NameTheNearestKey) {
+  EXPECT_EQ(refusal(with("    optimizer:", "    optimiser:")),
+            "p.yaml:19:5: stages[0].optimiser: unknown key 'optimiser'; allowed: name, task, after, init, "
+            "model, data, "
+            "cosub, optimizer, schedule, batch, ema, ema_warmup, checkpoint, reduction, threads, precision, "
+            "device, "
+            "log_every_steps, collective_timeout, submodels. Did you mean 'optimizer'?");
+  EXPECT_THAT(refusal(with("    optimizer:\n      lr: 3e-3", "    lr: 3e-3")),
+              HasSubstr("Did you mean 'optimizer.lr'?"));
+}
+
+TEST(ConfigErrors, AreAllReportedTogetherInTheOrderOfTheFile) {
+  std::string yaml = with("lr: 3e-3", "lr: -1");
+  yaml.replace(yaml.find("seed: 7"), 7, "seed: x");
+  EXPECT_EQ(refusal(yaml),
+            "p.yaml:2:7: seed: found 'x'; allowed: a whole number from 0 to 18446744073709551615.\n"
+            "p.yaml:20:11: stages[0].optimizer.lr: found '-1'; allowed: a number > 0.");
+}
+
+TEST(ConfigErrors, InDefaultsAreReportedOnceAndWhereTheyStand) {
+  EXPECT_EQ(refusal(with("ema: 0.99", "ema: 1.5")),
+            "p.yaml:11:8: defaults.ema: found '1.5'; allowed: a number >= 0 and < 1.");
+}
+
+TEST(ConfigErrors, OfWordsNameTheNearestWord) {
+  EXPECT_THAT(refusal(with("    optimizer:", "    cosub: {loss: bse}\n    optimizer:")),
+              HasSubstr("stages[0].cosub.loss: found 'bse'; allowed: bce or ce. Did you mean 'bce'?"));
+  EXPECT_THAT(refusal(with("task: evaluate", "task: evaluat")), HasSubstr("Did you mean 'evaluate'?"));
+}
+
+TEST(ConfigErrors, SayWhatThisVersionDoesNotHave) {
+  EXPECT_THAT(refusal(with("lr: 3e-3", "name: lamb")),
+              HasSubstr("found 'lamb', which is not available in this version; allowed: adamw."));
+  EXPECT_THAT(refusal(with("lr: 3e-3", "name: sgd")), HasSubstr("not available in this version"));
+  EXPECT_THAT(refusal(with("ema: 0.99", "precision: bf16")),
+              HasSubstr("not available in this version; allowed: fp32."));
+  EXPECT_THAT(refusal(with("ranks: 2", "backend: slurm")),
+              HasSubstr("not available in this version; allowed: mpirun."));
+}
+
+TEST(ConfigErrors, RefuseEverythingThatIsNoNumberInRange) {
+  for (const char* lr :
+       {"nan", "inf", "-inf", "1e-3x", "1e999", "0", "", "~", "[1]", "{a: 1}", "0x10", "1_000", "true"}) {
+    EXPECT_THAT(refusal(with("lr: 3e-3", std::string("lr: ") + lr)),
+                HasSubstr("stages[0].optimizer.lr: found "))
+        << lr;
+  }
+  for (const char* classes : {"1.5", "1e1", "0", "-3", "99999999999999999999", "ten"}) {
+    EXPECT_THAT(refusal(with("classes: 10", std::string("classes: ") + classes)),
+                HasSubstr("stages[0].model.classes: found"))
+        << classes;
+  }
+  EXPECT_NO_THROW(parse(with("lr: 3e-3", "lr: +1e-3")));
+}
+
+TEST(ConfigErrors, NameBoundsOfEachKey) {
+  const auto stage = [](const std::string& keys) {
+    return refusal(with("    optimizer:\n      lr: 3e-3", "    " + keys));
+  };
+  EXPECT_THAT(stage("cosub: {lambda: 1.1}"),
+              HasSubstr("cosub.lambda: found '1.1'; allowed: a number from 0 to 1."));
+  EXPECT_THAT(stage("optimizer: {beta1: 1}"),
+              HasSubstr("optimizer.beta1: found '1'; allowed: a number >= 0 and < 1."));
+  EXPECT_THAT(stage("optimizer: {clip_norm: -1}"),
+              HasSubstr("clip_norm: found '-1'; allowed: a number >= 0."));
+  EXPECT_THAT(stage("checkpoint: {keep: 0}"),
+              HasSubstr("checkpoint.keep: found '0'; allowed: a whole number >= 1."));
+  EXPECT_THAT(stage("threads: 0"), HasSubstr("threads: found '0'; allowed: a whole number >= 1."));
+  EXPECT_THAT(stage("checkpoint: {every: 10 min}"),
+              HasSubstr("checkpoint.every: found '10 min'; allowed: a duration"));
+  EXPECT_THAT(refusal(with("channels: 1", "channels: 2")),
+              HasSubstr("channels: found '2'; allowed: 1 or 3."));
+  EXPECT_THAT(refusal(with("image_size: 28", "drop_rate: 1")), HasSubstr("drop_rate: found '1'"));
+  EXPECT_THAT(refusal(with("epochs: 3", "epochs: 0")),
+              HasSubstr("schedule.epochs: found '0'; allowed: a number > 0."));
+  EXPECT_THAT(refusal(with("std: [0.353]", "std: [0]")), HasSubstr("defaults.data.std[0]: found '0'"));
+}
+
+TEST(ConfigErrors, NameKeysThatDoNotFitTogether) {
+  EXPECT_EQ(refusal(with("global: 128", "global: 100")),
+            "p.yaml:10:19: defaults.batch.global: found 100 with batch.micro 32; allowed: a multiple of 32.");
+  EXPECT_THAT(
+      refusal(with("warmup_epochs: 0.5", "warmup_epochs: 3")),
+      HasSubstr("p.yaml:23:22: stages[0].schedule.warmup_epochs: found 3 with schedule.epochs 3; allowed: a "
+                "number >= 0 and < 3."));
+  EXPECT_THAT(
+      refusal(with("mean: [0.286]", "mean: [0.1, 0.2, 0.3]")),
+      HasSubstr(
+          "p.yaml:8:11: defaults.data.mean: found 3 numbers with model.channels 1; allowed: 1 numbers"));
+  EXPECT_THAT(refusal(with("batch: {global: 128, micro: 32}",
+                           "batch: {global: 4, micro: 1}\n  data: {mix: {mixup: 0.8}}")),
+              HasSubstr("given twice, first in line 5"));
+  EXPECT_THAT(refusal(kValid, {"defaults.batch.micro=1", "defaults.data.mix.cutmix=1"}),
+              HasSubstr("--set defaults.batch.micro: found 1 with data.mix"));
+}
+
+TEST(ConfigErrors, NameTheLargestUsefulNumberOfRanks) {
+  EXPECT_EQ(refusal(with("ranks: 2", "ranks: 5")),
+            "p.yaml:3:18: cluster.ranks: found 5, but a step of stage 'pretrain' has 4 microbatches "
+            "(batch.global 128 / "
+            "batch.micro 32); allowed: 1 to 4; more ranks would have nothing to do.");
+  EXPECT_NO_THROW(parse(with("ranks: 2", "ranks: 4")));
+  // Stages that do not train divide images, not microbatches of a step.
+  EXPECT_NO_THROW(parse(with("    init: {stage: finetune}\n",
+                             "    init: {stage: finetune}\n    batch: {global: 1, micro: 1}\n")));
+}
+
+TEST(ConfigErrors, NameWhatIsMissing) {
+  EXPECT_EQ(refusal(with("name: small\n", "")),
+            "p.yaml:1:1: name: found nothing, and it is required; allowed: letters, digits, '_', '.' and "
+            "'-', at most 100 of "
+            "them, the first a letter, digit or '_'.");
+  EXPECT_THAT(refusal(with("      classes: 10\n", "")),
+              HasSubstr("p.yaml:15:7: stages[0].model.classes: found nothing, and it is required"));
+  EXPECT_THAT(refusal(with("      name: resnet18\n", "")), HasSubstr("stages[0].model.name: found nothing"));
+  EXPECT_THAT(
+      refusal(with("    train: {idx: {images: train-images.gz, labels: train-labels.gz}}\n", "")),
+      HasSubstr("data.train: found no source of images; allowed: idx: {images: FILE, labels: FILE}."));
+  EXPECT_THAT(refusal(with("images: train-images.gz, ", "")),
+              HasSubstr("data.train.idx.images: found nothing"));
+  EXPECT_THAT(refusal(with("    init: {stage: finetune}\n", "")),
+              HasSubstr("stages[2].init: found neither stage nor weights; allowed: init: {stage: NAME}"));
+  EXPECT_THAT(refusal("name: x\n"), HasSubstr("stages: found nothing, and it is required"));
+  EXPECT_THAT(refusal("name: x\nstages: []\n"), HasSubstr("p.yaml:2:9: stages: found no stage"));
+  EXPECT_THAT(refusal(""), HasSubstr("p.yaml:1:1: name: found nothing"));
+}
+
+TEST(ConfigErrors, OfOneMistakeAreOneMessage) {
+  EXPECT_THAT(refusal(with("global: 128", "global: x")), Not(HasSubstr("\n")));
+  EXPECT_THAT(refusal(with("      classes: 10\n", "")), Not(HasSubstr("\n")));
+  EXPECT_THAT(refusal(with("model:\n      name: resnet18", "model:\n      name: [resnet18]")),
+              Not(HasSubstr("\n")));
+  EXPECT_THAT(refusal(with("train: {idx: {images: train-images.gz, labels: train-labels.gz}}", "train: 5")),
+              Not(HasSubstr("\n")));
+}
+
+TEST(ConfigErrors, OfInitSayWhatItsWeightsMayBe) {
+  EXPECT_THAT(refusal(with("init: {stage: finetune}", "init: {weights: ema}")),
+              HasSubstr("stages[2].init.weights: found 'ema'; allowed: a safetensors file, or the key "
+                        "init.stage beside it."));
+  EXPECT_THAT(refusal(with("weights: model", "weights: best")),
+              HasSubstr("stages[3].init.weights: found 'best'; allowed: ema or model."));
+  EXPECT_THAT(refusal(with("{stage: finetune, weights: model}", "{stage: finetune, head: replace}")),
+              HasSubstr("stages[3].init.head: found 'replace' in a stage that does not train"));
+}
+
+TEST(ConfigErrors, OfNamesThatCannotBeFolders) {
+  for (const char* name : {"a/b", "..", ".coordinator", "-rf", "a b", "\"\"", "é"}) {
+    EXPECT_THAT(refusal(with("name: small", std::string("name: ") + name)),
+                HasSubstr("p.yaml:1:7: name: found"))
+        << name;
+    EXPECT_THAT(refusal(with("- name: pretrain", std::string("- name: ") + name)),
+                HasSubstr("stages[0].name: found"))
+        << name;
+  }
+  EXPECT_THAT(refusal(with("name: even, keep: even", "name: a.b, keep: even")),
+              HasSubstr("submodels[0].name: found 'a.b'"));
+  EXPECT_THAT(refusal(with("name: some", "name: even")),
+              HasSubstr("submodels[1].name: found 'even' a second time"));
+  EXPECT_THAT(refusal(with("ranks: 2", "hosts: [-x]")), HasSubstr("cluster.hosts[0]: found '-x'"));
+}
+
+TEST(ConfigErrors, OfSubmodelsNameTheForms) {
+  for (const char* keep :
+       {"evn", "first:0", "first:", "last:x", "\"2,1\"", "\"1,1\"", "\"1,\"", "\",\"", "\"\"", "-1"}) {
+    EXPECT_THAT(refusal(with("keep: even", std::string("keep: ") + keep)),
+                HasSubstr("submodels[0].keep: found"))
+        << keep;
+  }
+  for (const char* keep : {"all", "odd", "first:3", "last:1", "\"0,2\"", "4"}) {
+    EXPECT_EQ(parse(with("keep: even", std::string("keep: ") + keep)).stages[2].submodels[0].keep,
+              std::string(keep) == "\"0,2\"" ? "0,2" : keep);
+  }
+  EXPECT_EQ(parse(kValid).stages[2].submodels[1].keep, "0,2,5");
+}
+
+TEST(ConfigErrors, OfFilesNameTheFile) {
+  const cosub::testing::TemporaryFolder folder;
+  const auto message = [](const std::filesystem::path& file) -> std::string {
+    try {
+      load_pipeline(file);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string missing = (folder / "none.yaml").string();
+  EXPECT_EQ(message(missing), missing + ": cannot be read: No such file or directory; allowed: a YAML file.");
+  EXPECT_THAT(message(folder.path()), HasSubstr("it is a folder"));
+}
+
+}  // namespace
+}  // namespace cosub::config

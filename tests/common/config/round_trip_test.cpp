@@ -1,0 +1,149 @@
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+
+#include "common/config/scalar.h"
+#include "common/config/schema.h"
+#include "common/config/yaml.h"
+#include "common/random.h"
+#include "tests/common/config/pipelines.h"
+#include "tests/support/temporary_folder.h"
+
+namespace cosub::config {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// A stage in which every field differs from its default.
+StageConfig unusual_stage() {
+  StageConfig stage;
+  stage.name = "odd_one.2";
+  stage.after = {"first", "true"};
+  stage.init = {"first", "", "model", "replace"};
+  stage.model = {"resnet18", 7, 1, 29, 1.0 / 3, DropRateRule::kLinear, StochasticDepth::kBernoulli, true, {}};
+  stage.model.arch = {
+      7, 48, 3, 6, 2.5, 1e-5, std::vector<std::int64_t>{1, 2}, std::vector<std::int64_t>{8, 9}, "", 16};
+  stage.data.train = {IdxSource{"/a b/images: #1", "/a/\"labels\""}, 11};
+  stage.data.val = {IdxSource{"/é", "/'x'"}, 12};
+  stage.data.mean = {0.1};
+  stage.data.std = {1e-300};
+  stage.data.augment = {3, 0.1};
+  stage.data.mix = {0.8, 1e-17, 0.9, 0.25, 0.1};
+  stage.data.max_bad_share = 0.3;
+  stage.data.loader_threads = 5;
+  stage.cosub = {false, 0.7, LossKind::kCe, BceReduction::kSum, Targets::kBinarize, false};
+  stage.optimizer = {"adamw", 5e-324, 0.06, 0.91, 0.9999999999999999, 1e22, 1.5};
+  stage.schedule = {"constant", 2.5, 0.25, 1e-6, 1e-5};
+  stage.batch = {96, 32};
+  stage.ema = 0.99996;
+  stage.ema_warmup = false;
+  stage.checkpoint = {milliseconds(1234), 17, 9};
+  stage.reduction = Reduction::kFast;
+  stage.threads = 3;
+  stage.device = "cuda";
+  stage.log_every_steps = 11;
+  stage.collective_timeout = milliseconds(90'000);
+  stage.submodels = {{"a", "0,2,5"}, {"b", "first:3"}};
+  return stage;
+}
+
+PipelineConfig unusual_pipeline() {
+  PipelineConfig pipeline;
+  pipeline.name = "n0";
+  pipeline.seed = std::numeric_limits<std::uint64_t>::max();
+  pipeline.runs = "some where/runs";
+  pipeline.cluster = {
+      "mpirun",       3, {"a:2", "b"}, 1, milliseconds(1), milliseconds(2), milliseconds(3), milliseconds(4),
+      milliseconds(5)};
+  StageConfig first = unusual_stage();
+  first.name = "first";
+  first.after.clear();
+  first.init = {};
+  StageConfig second = unusual_stage();
+  second.model.classes = 8;
+  StageConfig other = first;
+  other.name = "true";
+  other.init = {"", "/w.safetensors", "ema", "keep"};
+  pipeline.stages = {first, second, other};
+  return pipeline;
+}
+
+TEST(ConfigRoundTrip, OfAPipelineIsExact) {
+  const PipelineConfig pipeline = unusual_pipeline();
+  const PipelineConfig again = parse_pipeline(to_yaml(pipeline), "again", "/other");
+  EXPECT_TRUE(again == pipeline) << to_yaml(pipeline) << "\n became \n" << to_yaml(again);
+  EXPECT_EQ(to_yaml(again), to_yaml(pipeline));
+}
+
+TEST(ConfigRoundTrip, OfResolvedPipelinesIsExact) {
+  for (const std::string& yaml :
+       {kValid, with("ema: 0.99", "ema: 0"), with("image_size: 28", "arch: {layers: [1, 1]}")}) {
+    const PipelineConfig pipeline = parse(yaml);
+    EXPECT_TRUE(parse_pipeline(to_yaml(pipeline), "again", "/other") == pipeline) << to_yaml(pipeline);
+  }
+}
+
+/// How many keys of the two trees hold different values; both have the same keys.
+int count_differences(const Tree& a, const Tree& b) {
+  int count = 0;
+  for (const TreeEntry& entry : a.entries) {
+    const Tree* const other = b.find(entry.key);
+    if (entry.value.kind == Tree::Kind::kMap && other != nullptr) {
+      count += count_differences(entry.value, *other);
+    } else if (other == nullptr || print_flow(*other) != print_flow(entry.value)) {
+      ++count;
+    } else {
+      ADD_FAILURE() << entry.key << " has its default: unusual_stage() should change it";
+    }
+  }
+  return count;
+}
+
+TEST(ConfigRoundTrip, IsTestedWithEveryFieldOfAStage) {
+  StageConfig stage = unusual_stage();
+  stage.task = TaskKind::kEvaluate;
+  stage.optimizer.name = stage.precision = "unlike the default";  // both have one word only
+  const Tree tree = stage_fields().write(stage, Keys::kAll);
+  EXPECT_GT(count_differences(tree, stage_fields().write(StageConfig(), Keys::kAll)), 60);
+}
+
+TEST(ConfigRoundTrip, OfAStageFileIsExact) {
+  const cosub::testing::TemporaryFolder folder;
+  const StageFile stage{"pipe", 42, "/runs/pipe/odd_one.2", "/runs/pipe/first", unusual_stage()};
+  std::ofstream(folder / "stage.yaml") << to_yaml(stage);
+  const StageFile again = load_stage_file(folder / "stage.yaml");
+  EXPECT_EQ(again.pipeline, stage.pipeline);
+  EXPECT_EQ(again.seed, stage.seed);
+  EXPECT_EQ(again.stage_folder, stage.stage_folder);
+  EXPECT_EQ(again.init_folder, stage.init_folder);
+  EXPECT_TRUE(again.stage == stage.stage) << to_yaml(again);
+  EXPECT_EQ(load_stage_file(folder / "stage.yaml", {"stage.threads=9"}).stage.threads, 9);
+}
+
+TEST(ConfigRoundTrip, AStageFileOfAnInitialisedStageNeedsItsFolder) {
+  const cosub::testing::TemporaryFolder folder;
+  std::ofstream(folder / "stage.yaml") << to_yaml(StageFile{"pipe", 42, "/runs/pipe/x", "", unusual_stage()});
+  try {
+    load_stage_file(folder / "stage.yaml");
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("init_folder: found nothing beside stage.init.stage"));
+  }
+}
+
+TEST(ConfigRoundTrip, OfDoublesIsExact) {
+  KeyedRandom random(1, Purpose::kTest, 0, 0);
+  for (int i = 0; i < 10000; ++i) {
+    const std::uint64_t bits = random.next_u64();
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    if (!std::isfinite(value)) continue;
+    EXPECT_EQ(read_double(double_text(value)), value);
+  }
+}
+
+}  // namespace
+}  // namespace cosub::config
