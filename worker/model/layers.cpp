@@ -15,9 +15,10 @@ void fill(at::Tensor& tensor, std::uint64_t stream, const std::string& name, con
   constexpr std::int64_t kPiece = 1 << 15;
   const at::NoGradGuard no_grad;
   float* values = tensor.data_ptr<float>();
-  const std::uint64_t minor = stream_seed(0, name);
+  const std::uint64_t hash = stream_seed(0, name),
+                      low = hash & ((std::uint64_t{1} << 48) - 1);  // a key takes 48 bits
   for (std::int64_t begin = 0; begin < tensor.numel(); begin += kPiece) {
-    KeyedRandom random(stream, Purpose::kInit, 0, minor, static_cast<std::uint32_t>(begin / kPiece));
+    KeyedRandom random(stream, Purpose::kInit, hash >> 48, low, static_cast<std::uint32_t>(begin / kPiece));
     const std::int64_t end = std::min(begin + kPiece, tensor.numel());
     for (std::int64_t i = begin; i < end; ++i) values[i] = static_cast<float>(draw(random));
   }

@@ -1,0 +1,143 @@
+#include "worker/tools/model_arguments.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "common/error.h"
+#include "common/text.h"
+#include "worker/model/tensor_file.h"
+#include "worker/model/weights.h"
+
+namespace cosub::tools {
+namespace {
+
+std::vector<std::int64_t> parse_list(const std::string& text) {
+  std::vector<std::int64_t> values;
+  std::istringstream stream(text);
+  for (std::string item; std::getline(stream, item, ',');) values.push_back(std::stoll(item));
+  return values;
+}
+
+void set_arch(config::ArchConfig& arch, const std::string& key, const std::string& value) {
+  if (key == "patch_size")
+    arch.patch_size = std::stoll(value);
+  else if (key == "embed_dim")
+    arch.embed_dim = std::stoll(value);
+  else if (key == "depth")
+    arch.depth = std::stoll(value);
+  else if (key == "num_heads")
+    arch.num_heads = std::stoll(value);
+  else if (key == "mlp_ratio")
+    arch.mlp_ratio = std::stod(value);
+  else if (key == "init_values")
+    arch.init_values = std::stod(value);
+  else if (key == "layers")
+    arch.layers = parse_list(value);
+  else if (key == "channels")
+    arch.channels = parse_list(value);
+  else if (key == "stem_type")
+    arch.stem_type = value;
+  else if (key == "stem_width")
+    arch.stem_width = std::stoll(value);
+  else {
+    throw ConfigError(
+        fmt::format("--arch {}: unknown key.{}", key,
+                    did_you_mean(key, {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio",
+                                       "init_values", "layers", "channels", "stem_type", "stem_width"})));
+  }
+}
+
+config::ModelConfig named_config(const std::string& name, const std::vector<std::string>& arch) {
+  config::ModelConfig config;
+  config.name = name;
+  for (const std::string& entry : arch) {
+    const std::size_t equals = entry.find('=');
+    if (equals == std::string::npos) throw ConfigError(fmt::format("--arch {}: must be key=value", entry));
+    try {
+      set_arch(config.arch, entry.substr(0, equals), entry.substr(equals + 1));
+    } catch (const std::logic_error&) {
+      throw ConfigError(fmt::format("--arch {}: the value is not a number (or list of numbers)", entry));
+    }
+  }
+  return config;
+}
+
+config::ModelConfig config_from_file(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  if (!file) throw IoError(fmt::format("{}: cannot be opened", path.string()));
+  const nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
+  if (json.is_discarded()) throw ConfigError(fmt::format("{}: is not JSON", path.string()));
+  return model::model_config_from_timm(json);
+}
+
+std::int64_t classes_of(const std::map<std::string, at::Tensor>& weights, const std::filesystem::path& path) {
+  for (const char* name : {"head.weight", "fc.weight"}) {
+    const auto found = weights.find(name);
+    if (found != weights.end() && found->second.dim() == 2) return found->second.size(0);
+  }
+  throw DataError(fmt::format("{}: has no classifier (head.weight or fc.weight)", path.string()));
+}
+
+}  // namespace
+
+void ModelArguments::declare(CLI::App& app) {
+  auto* by_name =
+      app.add_option("NAME", name, "Model by timm's name, e.g. resnet18 or deit3_small_patch16_224");
+  app.add_option("--arch", arch,
+                 "Override of the named model, repeatable: embed_dim=64, layers=2,2,1,1, stem_type=deep")
+      ->needs(by_name)
+      ->delimiter('\0');
+  app.add_option("--config", config, "config.json in timm's format, instead of NAME")->excludes(by_name);
+  app.add_option("--weights", weights, "safetensors file with all parameters and buffers")->required();
+  app.add_flag("--float64", float64, "Compute in double precision");
+}
+
+std::shared_ptr<model::Backbone> ModelArguments::build(const at::Tensor& input) const {
+  if (name.empty() && config.empty()) throw ConfigError("Name a model, or pass --config config.json");
+  config::ModelConfig wanted = config.empty() ? named_config(name, arch) : config_from_file(config);
+  if (input.size(2) != input.size(3)) throw DataError("input: images must be square [B, C, S, S]");
+  std::map<std::string, at::Tensor> state = model::read_tensors(weights);
+  wanted.classes = classes_of(state, weights);
+  wanted.channels = input.size(1);
+  wanted.image_size = input.size(2);
+  const auto backbone = model::create(wanted, 0);
+  if (float64) {
+    for (const auto& [key, tensor] : model::state_of(*backbone)) {
+      at::Tensor live = tensor;
+      if (live.is_floating_point()) live.set_data(live.to(at::kDouble));
+    }
+  }
+  model::load_state(*backbone, std::move(state), model::HeadPolicy::kKeep, weights.string());
+  return backbone;
+}
+
+at::Tensor float_tensor(const std::map<std::string, at::Tensor>& tensors, const std::string& name,
+                        std::int64_t dims, const std::filesystem::path& path) {
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) throw DataError(fmt::format("{}: tensor '{}' is missing", path.string(), name));
+  if (!found->second.is_floating_point() || found->second.dim() != dims) {
+    throw DataError(
+        fmt::format("{}: tensor '{}' must be floating point with {} dimensions", path.string(), name, dims));
+  }
+  return found->second;
+}
+
+int run_tool(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  try {
+    body();
+    return static_cast<int>(ExitCode::kDone);
+  } catch (const Error& error) {
+    std::cerr << app.get_name() << ": " << error.what() << '\n';
+    return static_cast<int>(error.exit_code());
+  }
+}
+
+}  // namespace cosub::tools
