@@ -25,7 +25,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // mpirun drops a SIGUSR1 that comes while its ranks are being started, so the request is repeated.
-constexpr auto kRepeat = 2s;
+constexpr auto kRepeat = 1s;
 // On TERM mpirun gives its ranks about a second before it kills them.
 constexpr auto kTermLimit = 5s;
 // Ranks die with mpirun at once, or within 2.7 s where they had not yet asked the kernel for that.

@@ -85,6 +85,14 @@ TEST(Attempt, StopBeforeTheRanksAreUpEndsInTimeAndCanBeContinued) {
   EXPECT_TRUE(record.from_outside);
 }
 
+TEST(Attempt, RepeatsTheRequestBecauseMpirunMayDropOne) {
+  Job job({kReady, "wait=2"}, 1);
+  job.start();
+  job.wait_until_ready();
+  EXPECT_TRUE(job.backend.stop(job.folder(), false));
+  EXPECT_EQ(job.finish().exit_code, 75);
+}
+
 TEST(Attempt, HangUpAndInterruptOfATerminalAreNotForIt) {
   Job job({kReady, "wait"});
   job.start();

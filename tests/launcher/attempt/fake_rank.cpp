@@ -3,7 +3,7 @@
 //   exit=CODE@RANK   exits         (without @RANK: every rank)
 //   die=SIGNAL@RANK  dies of the signal
 //   error=FOLDER@RANK  writes FOLDER/error-rank-RANK.json (code 78, step 41)
-//   wait             until SIGUSR1 or SIGTERM, then exits 75
+//   wait             until SIGUSR1 or SIGTERM, then exits 75; wait=N: until the Nth
 //   hang             for ever
 // Like a worker it dies with its mpirun, and has its signals blocked from the start.
 #include <signal.h>
@@ -31,10 +31,9 @@ sigset_t stop_signals() {
   return set;
 }
 
-void wait_for_stop() {
+void wait_for_stop(int num_requests) {
   const sigset_t set = stop_signals();
-  int signal = 0;
-  sigwait(&set, &signal);
+  for (int signal = 0; num_requests > 0; --num_requests) sigwait(&set, &signal);
   std::_Exit(75);
 }
 
@@ -49,7 +48,7 @@ void perform(const std::string& action, const std::string& value) {
                                      ",\"reason\":\"no image in train\",\"step\":41,"
                                      "\"exit_code\":78,\"host\":\"h\"}");
   }
-  if (action == "wait") wait_for_stop();
+  if (action == "wait") wait_for_stop(value.empty() ? 1 : std::stoi(value));
   while (action == "hang") pause();
 }
 
