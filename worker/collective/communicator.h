@@ -1,7 +1,7 @@
-// Collective operations over the ranks of one job. Implementations: one rank without MPI, MPI (CPU tensors), NCCL
-// (CUDA tensors; a module loaded only where a GPU is). Every call is collective: every rank must make it, in the same
-// order. Nothing waits for ever: passing the limit throws CollectiveError naming rank, operation and `what`.
-// Used from one thread at a time (the trainer's), unless a function says otherwise.
+// Collective operations over the ranks of one job. Implementations: one rank without MPI, MPI (CPU tensors),
+// NCCL (CUDA tensors; a module loaded only where a GPU is). Every call is collective: every rank must make
+// it, in the same order. Nothing waits for ever: passing the limit throws CollectiveError naming rank,
+// operation and `what`. Used from one thread at a time (the trainer's), unless a function says otherwise.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -19,16 +19,18 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual std::int64_t rank() const = 0;
   virtual std::int64_t world_size() const = 0;
-  virtual std::int64_t local_rank() const = 0;      // among the ranks of this host
-  virtual std::string name() const = 0;             // "single", "mpi", "nccl"
+  virtual std::int64_t local_rank() const = 0;  // among the ranks of this host
+  virtual std::string name() const = 0;         // "single", "mpi", "nccl"
 
-  /// `what` names the wait in errors: "step 12, bucket 3 of 5". Tensors are contiguous, of float32, float64, int64 or
-  /// uint8, on CPU (NCCL: on this rank's GPU), sized by the caller alike on both sides; any length, 0 included.
+  /// `what` names the wait in errors: "step 12, bucket 3 of 5". Tensors are contiguous, of float32, float64,
+  /// int64 or uint8, on CPU (NCCL: on this rank's GPU), sized by the caller alike on both sides; any length,
+  /// 0 included.
   virtual void all_reduce_sum(at::Tensor& tensor, const std::string& what) = 0;
   /// Several at once, all in flight together; errors name "bucket 3 of 5".
   virtual void all_reduce_sum_buckets(std::vector<at::Tensor>& buckets, const std::string& what) = 0;
   virtual void broadcast(at::Tensor& tensor, std::int64_t root, const std::string& what) = 0;
-  /// send[r] goes to rank r, recv[r] comes from rank r; sizes may differ by rank.
+  /// send[r] goes to rank r, recv[r] comes from rank r; sizes may differ by rank. recv[own] may be send[own]
+  /// itself.
   virtual void all_to_all(const std::vector<at::Tensor>& send, std::vector<at::Tensor>& recv,
                           const std::string& what) = 0;
   /// all[r] becomes rank r's `mine`; sizes may differ by rank.
@@ -45,12 +47,19 @@ class Communicator {
   std::chrono::milliseconds limit_ = std::chrono::minutes(5);
 };
 
-/// MPI when started by mpirun or srun (OMPI_COMM_WORLD_SIZE, PMIX_RANK), one rank otherwise. MPI is initialised here
-/// (MPI_THREAD_SERIALIZED at least) and finalised by the destructor.
+/// MPI when started by mpirun or srun --mpi=pmix (OMPI_COMM_WORLD_SIZE, PMIX_RANK, PMI_RANK), one rank
+/// otherwise; ConfigError when srun started several ranks without MPI. MPI is initialised here
+/// (MPI_THREAD_SERIALIZED at least) and finalised by the destructor, unless a collective failed or an
+/// exception is unwinding: then the process must exit, and its exit makes mpirun end the other ranks.
 std::unique_ptr<Communicator> connect();
 
-/// NCCL over the ranks of `bootstrap`, from the module cosub_nccl; IoError when the module or a GPU is missing.
+/// NCCL over the ranks of `bootstrap` (which must outlive it), each on GPU local_rank, from the module
+/// cosub_nccl; IoError when the module or a GPU is missing. Collective. Call it before anything asks LibTorch
+/// about CUDA: the module brings in libtorch_cuda, which this program does not link.
 std::unique_ptr<Communicator> connect_nccl(Communicator& bootstrap);
+
+/// Whether this host has a GPU and its driver; loads no CUDA library.
+bool gpu_present();
 
 /// The contiguous range of microbatches of a step that a rank owns.
 struct Range {

@@ -1,0 +1,310 @@
+#include "worker/collective/mpi_communicator.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <set>
+#include <stdexcept>
+
+#include "common/error.h"
+#include "worker/collective/poll.h"
+#include "worker/collective/tensor_checks.h"
+
+namespace cosub::collective {
+namespace {
+
+constexpr int kTag = 1;
+
+MPI_Datatype mpi_type(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return MPI_FLOAT;
+    case at::kDouble:
+      return MPI_DOUBLE;
+    case at::kLong:
+      return MPI_INT64_T;
+    case at::kByte:
+      return MPI_UINT8_T;
+    default:
+      throw std::logic_error("no MPI type for this dtype");
+  }
+}
+
+/// Calls piece(first byte, number of elements) for pieces of at most `max_count` elements.
+template <typename Piece>
+void for_each_piece(const at::Tensor& tensor, std::int64_t max_count, Piece&& piece) {
+  auto* bytes = static_cast<char*>(tensor.data_ptr());
+  const auto size = tensor.numel();
+  for (std::int64_t first = 0; first < size; first += max_count) {
+    piece(bytes + first * tensor.element_size(), static_cast<int>(std::min(max_count, size - first)));
+  }
+}
+
+// Memory that MPI may still write to after a failed operation. Never freed: the process is about to end.
+void keep_for_ever(std::vector<at::Tensor> buffers) {
+  static auto* kept = new std::vector<at::Tensor>;
+  kept->insert(kept->end(), buffers.begin(), buffers.end());
+}
+
+std::string list_ranks(const std::set<std::int64_t>& ranks) {
+  return fmt::format("{} {}", ranks.size() == 1 ? "rank" : "ranks", fmt::join(ranks, ", "));
+}
+
+}  // namespace
+
+void check_mpi(int result, std::source_location where) {
+  if (result == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING + 1] = {};
+  int length = 0;
+  if (MPI_Error_string(result, text, &length) != MPI_SUCCESS) std::strcpy(text, "unknown MPI error");
+  throw CollectiveError(
+      fmt::format("MPI failed: {} (code {}, {}:{})", text, result, where.file_name(), where.line()));
+}
+
+MpiCommunicator::MpiCommunicator(std::int64_t max_count)
+    : max_count_(max_count), exceptions_at_start_(std::uncaught_exceptions()) {
+  int initialised = 0;
+  check_mpi(MPI_Initialized(&initialised));
+  if (!initialised) {
+    int provided = MPI_THREAD_SINGLE;
+    const int result = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
+    if (result != MPI_SUCCESS || provided < MPI_THREAD_SERIALIZED) {
+      throw CollectiveError(
+          fmt::format("MPI did not initialise (result {}, thread level {}, needed {}). Start the worker with "
+                      "the mpirun of the "
+                      "MPI it was built with, or srun --mpi=pmix",
+                      result, provided, static_cast<int>(MPI_THREAD_SERIALIZED)));
+    }
+    finalises_ = true;
+  }
+  connect_world();
+  find_local_rank();
+}
+
+void MpiCommunicator::connect_world() {
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  int rank = 0, size = 1, length = 0;
+  char host[MPI_MAX_PROCESSOR_NAME + 1] = {};
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size));
+  check_mpi(MPI_Get_processor_name(host, &length));
+  rank_ = rank;
+  world_size_ = size;
+  host_ = host;
+  const std::string what;
+  const Operation operation{"connect", what};
+  start(operation, {});
+  std::vector<Pending> pending(1);
+  check_mpi(MPI_Comm_idup(MPI_COMM_WORLD, &comm_, &pending[0].request));
+  complete(operation, pending);
+  check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
+}
+
+void MpiCommunicator::find_local_rank() {
+  MPI_Comm host_comm = MPI_COMM_NULL;
+  check_mpi(
+      MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, static_cast<int>(rank_), MPI_INFO_NULL, &host_comm));
+  int local = 0;
+  check_mpi(MPI_Comm_rank(host_comm, &local));
+  check_mpi(MPI_Comm_free(&host_comm));
+  local_rank_ = local;
+}
+
+MpiCommunicator::~MpiCommunicator() {
+  if (broken_ || std::uncaught_exceptions() > exceptions_at_start_) {
+    // MPI_Finalize would wait for ranks that wait for us. Exiting without it makes mpirun end the job.
+    keep_for_ever(std::move(buffers_));
+    return;
+  }
+  try {
+    if (finalises_) barrier("the end of the job");
+    check_mpi(MPI_Comm_free(&comm_));
+    if (finalises_) check_mpi(MPI_Finalize());
+  } catch (const CollectiveError& error) {
+    spdlog::error("{}", error.what());
+  }
+}
+
+void MpiCommunicator::start(const Operation& operation, std::vector<at::Tensor> buffers) {
+  if (broken_) {
+    throw CollectiveError(fmt::format("{} cannot do {}: an earlier operation failed",
+                                      describe_rank(rank_, world_size_, host_),
+                                      describe_operation(operation.name, operation.what)));
+  }
+  broken_ = true;
+  buffers_ = std::move(buffers);
+}
+
+void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>& pending) {
+  // Any MPI_Test moves all requests on, so it is enough to ask for the first that is not done.
+  std::size_t next = 0;
+  const auto done = [&] {
+    for (; next < pending.size(); ++next) {
+      int finished = 0;
+      check_mpi(MPI_Test(&pending[next].request, &finished, MPI_STATUS_IGNORE));
+      if (!finished) return false;
+    }
+    return true;
+  };
+  if (!poll_until(done, limit())) fail_late(operation, pending);
+  broken_ = false;
+  buffers_.clear();
+}
+
+void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>& pending) {
+  std::set<std::int64_t> missing;
+  std::int64_t bucket = -1;
+  bool everyone = false;
+  for (auto& [request, peer, index] : pending) {
+    int finished = 0;
+    check_mpi(MPI_Test(&request, &finished, MPI_STATUS_IGNORE));
+    if (finished) continue;
+    if (bucket < 0) bucket = index;
+    if (peer >= 0) missing.insert(peer);
+    everyone = everyone || peer < 0;
+  }
+  auto what = operation.what;
+  if (bucket >= 0) {
+    what += fmt::format("{}bucket {} of {}", what.empty() ? "" : ", ", bucket + 1, operation.num_buckets);
+  }
+  const bool named = !everyone && !missing.empty();
+  throw CollectiveError(fmt::format("{} waited {} for {} in {}", describe_rank(rank_, world_size_, host_),
+                                    in_words(limit()), named ? list_ranks(missing) : "the other ranks",
+                                    describe_operation(operation.name, what)));
+}
+
+void MpiCommunicator::start_all_reduce(at::Tensor& tensor, std::int64_t bucket,
+                                       std::vector<Pending>& pending) {
+  const auto type = mpi_type(tensor.scalar_type());
+  for_each_piece(tensor, max_count_, [&](char* first, int count) {
+    auto& added = pending.emplace_back();
+    added.bucket = bucket;
+    check_mpi(MPI_Iallreduce(MPI_IN_PLACE, first, count, type, MPI_SUM, comm_, &added.request));
+  });
+}
+
+void MpiCommunicator::start_send(const at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending) {
+  const auto type = mpi_type(tensor.scalar_type());
+  for_each_piece(tensor, max_count_, [&](const char* first, int count) {
+    auto& added = pending.emplace_back();
+    added.peer = peer;
+    check_mpi(MPI_Isend(first, count, type, static_cast<int>(peer), kTag, comm_, &added.request));
+  });
+}
+
+void MpiCommunicator::start_receive(at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending) {
+  const auto type = mpi_type(tensor.scalar_type());
+  for_each_piece(tensor, max_count_, [&](char* first, int count) {
+    auto& added = pending.emplace_back();
+    added.peer = peer;
+    check_mpi(MPI_Irecv(first, count, type, static_cast<int>(peer), kTag, comm_, &added.request));
+  });
+}
+
+void MpiCommunicator::all_reduce_sum(at::Tensor& tensor, const std::string& what) {
+  const Operation operation{"all_reduce_sum", what};
+  check_tensor(tensor, at::kCPU, operation.name);
+  start(operation, {tensor});
+  std::vector<Pending> pending;
+  if (world_size_ > 1) start_all_reduce(tensor, -1, pending);
+  complete(operation, pending);
+}
+
+void MpiCommunicator::all_reduce_sum_buckets(std::vector<at::Tensor>& buckets, const std::string& what) {
+  const auto num_buckets = static_cast<std::int64_t>(buckets.size());
+  const Operation operation{"all_reduce_sum", what, num_buckets};
+  for (const auto& bucket : buckets) check_tensor(bucket, at::kCPU, operation.name);
+  start(operation, buckets);
+  std::vector<Pending> pending;
+  for (std::int64_t i = 0; world_size_ > 1 && i < num_buckets; ++i) start_all_reduce(buckets[i], i, pending);
+  complete(operation, pending);
+}
+
+void MpiCommunicator::broadcast(at::Tensor& tensor, std::int64_t root, const std::string& what) {
+  const Operation operation{"broadcast", what};
+  check_tensor(tensor, at::kCPU, operation.name);
+  start(operation, {tensor});
+  std::vector<Pending> pending;
+  const auto type = mpi_type(tensor.scalar_type());
+  for_each_piece(tensor, max_count_, [&](char* first, int count) {
+    check_mpi(MPI_Ibcast(first, count, type, static_cast<int>(root), comm_, &pending.emplace_back().request));
+  });
+  complete(operation, pending);
+}
+
+// Point to point rather than MPI_Ialltoallv and MPI_Iallgatherv: these count in int offsets, and a wait for
+// one peer can be named. Rank r starts with its neighbours, so that not everybody sends to rank 0 first.
+void MpiCommunicator::all_to_all(const std::vector<at::Tensor>& send, std::vector<at::Tensor>& recv,
+                                 const std::string& what) {
+  const Operation operation{"all_to_all", what};
+  check_tensors(send, world_size_, at::kCPU, operation.name);
+  check_tensors(recv, world_size_, at::kCPU, operation.name);
+  copy_own(send[rank_], recv[rank_]);
+  auto buffers = send;
+  buffers.insert(buffers.end(), recv.begin(), recv.end());
+  start(operation, std::move(buffers));
+  std::vector<Pending> pending;
+  for (std::int64_t i = 1; i < world_size_; ++i) {
+    const auto from = (rank_ - i + world_size_) % world_size_;
+    start_receive(recv[from], from, pending);
+  }
+  for (std::int64_t i = 1; i < world_size_; ++i) {
+    const auto to = (rank_ + i) % world_size_;
+    start_send(send[to], to, pending);
+  }
+  complete(operation, pending);
+}
+
+void MpiCommunicator::all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all,
+                                 const std::string& what) {
+  const Operation operation{"all_gather", what};
+  check_tensor(mine, at::kCPU, operation.name);
+  check_tensors(all, world_size_, at::kCPU, operation.name);
+  copy_own(mine, all[rank_]);
+  auto buffers = all;
+  buffers.push_back(mine);
+  start(operation, std::move(buffers));
+  std::vector<Pending> pending;
+  for (std::int64_t i = 1; i < world_size_; ++i) {
+    const auto from = (rank_ - i + world_size_) % world_size_;
+    start_receive(all[from], from, pending);
+  }
+  for (std::int64_t i = 1; i < world_size_; ++i) start_send(mine, (rank_ + i) % world_size_, pending);
+  complete(operation, pending);
+}
+
+std::vector<std::string> MpiCommunicator::all_gather_text(const std::string& mine, const std::string& what) {
+  const auto size = at::full({1}, static_cast<std::int64_t>(mine.size()), at::kLong);
+  std::vector<at::Tensor> sizes, bytes;
+  for (std::int64_t r = 0; r < world_size_; ++r) sizes.push_back(at::empty({1}, at::kLong));
+  all_gather(size, sizes, what);
+  for (const auto& length : sizes) bytes.push_back(at::empty({length.item<std::int64_t>()}, at::kByte));
+  auto own = at::empty({static_cast<std::int64_t>(mine.size())}, at::kByte);
+  if (!mine.empty()) std::memcpy(own.data_ptr(), mine.data(), mine.size());
+  all_gather(own, bytes, what);
+  std::vector<std::string> texts;
+  for (const auto& text : bytes) {
+    texts.emplace_back(static_cast<const char*>(text.data_ptr()), static_cast<std::size_t>(text.numel()));
+  }
+  return texts;
+}
+
+void MpiCommunicator::barrier(const std::string& what) {
+  const Operation operation{"barrier", what};
+  start(operation, {});
+  std::vector<Pending> pending(1);
+  check_mpi(MPI_Ibarrier(comm_, &pending[0].request));
+  complete(operation, pending);
+}
+
+void MpiCommunicator::abort(int exit_code) {
+  const int result = MPI_Abort(comm_, exit_code);
+  spdlog::error("MPI_Abort came back with {}; leaving with {}", result, exit_code);
+  std::_Exit(exit_code);
+}
+
+}  // namespace cosub::collective

@@ -1,0 +1,81 @@
+// Communicator over MPI, for CPU tensors. Every operation starts nonblocking calls on a communicator of its
+// own and asks for their completion until the limit passes: MPI makes no progress by itself, and a blocking
+// call would neither name who is missing nor ever end. Sizes beyond what an int counts are sent in pieces.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <source_location>
+#include <string>
+#include <vector>
+
+#include "worker/collective/communicator.h"
+
+namespace cosub::collective {
+
+/// CollectiveError with MPI's own words and our source line when `result` is not MPI_SUCCESS.
+void check_mpi(int result, std::source_location where = std::source_location::current());
+
+class MpiCommunicator final : public Communicator {
+ public:
+  static constexpr std::int64_t kMaxCount = std::int64_t{1} << 30;
+
+  /// Collective. Initialises MPI where nobody did (and then finalises it in the destructor); duplicates
+  /// MPI_COMM_WORLD. `max_count` elements at most go into one MPI call (smaller in tests).
+  explicit MpiCommunicator(std::int64_t max_count = kMaxCount);
+  ~MpiCommunicator() override;
+  MpiCommunicator(const MpiCommunicator&) = delete;
+  MpiCommunicator& operator=(const MpiCommunicator&) = delete;
+
+  std::int64_t rank() const override { return rank_; }
+  std::int64_t world_size() const override { return world_size_; }
+  std::int64_t local_rank() const override { return local_rank_; }
+  std::string name() const override { return "mpi"; }
+
+  void all_reduce_sum(at::Tensor& tensor, const std::string& what) override;
+  void all_reduce_sum_buckets(std::vector<at::Tensor>& buckets, const std::string& what) override;
+  void broadcast(at::Tensor& tensor, std::int64_t root, const std::string& what) override;
+  void all_to_all(const std::vector<at::Tensor>& send, std::vector<at::Tensor>& recv,
+                  const std::string& what) override;
+  void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) override;
+  std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
+  void barrier(const std::string& what) override;
+  [[noreturn]] void abort(int exit_code) override;
+
+ private:
+  struct Pending {
+    MPI_Request request = MPI_REQUEST_NULL;
+    std::int64_t peer = -1;    // -1: all ranks
+    std::int64_t bucket = -1;  // index into several
+  };
+  struct Operation {
+    const char* name;
+    const std::string& what;
+    std::int64_t num_buckets = 0;
+  };
+
+  void start(const Operation& operation, std::vector<at::Tensor> buffers);
+  void complete(const Operation& operation, std::vector<Pending>& pending);
+  [[noreturn]] void fail_late(const Operation& operation, std::vector<Pending>& pending);
+  void start_all_reduce(at::Tensor& tensor, std::int64_t bucket, std::vector<Pending>& pending);
+  void start_send(const at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending);
+  void start_receive(at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending);
+  void connect_world();
+  void find_local_rank();
+
+  std::int64_t max_count_;
+  bool finalises_ = false;
+  int exceptions_at_start_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  std::int64_t rank_ = 0, world_size_ = 1, local_rank_ = 0;
+  std::string host_;
+
+  // True from the start of an operation until it has completed. When an operation fails it stays true: MPI
+  // may still write to the buffers, so they are kept, and nothing may be called any more that waits for other
+  // ranks.
+  bool broken_ = false;
+  std::vector<at::Tensor> buffers_;
+};
+
+}  // namespace cosub::collective

@@ -1,0 +1,29 @@
+// The one way this folder waits: ask, first in quick succession, then with short sleeps, until done or out of
+// time. MPI and NCCL make progress (or show their errors) only when asked, and a rank that spins takes the
+// core that another one computes on.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+namespace cosub::collective {
+
+/// Calls done() until it returns true; false when `limit` has passed on the monotonic clock.
+template <typename Done>
+bool poll_until(Done&& done, std::chrono::milliseconds limit) {
+  constexpr int kSpins = 32;
+  constexpr std::chrono::microseconds kShortestSleep(50), kLongestSleep(200);
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (done()) return true;
+  }
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  for (auto sleep = kShortestSleep; std::chrono::steady_clock::now() < deadline;
+       sleep = std::min(sleep * 5 / 4, kLongestSleep)) {
+    std::this_thread::sleep_for(sleep);
+    if (done()) return true;
+  }
+  return false;
+}
+
+}  // namespace cosub::collective

@@ -1,0 +1,15 @@
+#include "worker/collective/step_reduction.h"
+
+#include "worker/collective/fast_reduction.h"
+#include "worker/collective/ordered_reduction.h"
+
+namespace cosub::collective {
+
+std::unique_ptr<StepReduction> make_step_reduction(Communicator& communicator,
+                                                   const ReductionOptions& options) {
+  if (options.kind == config::Reduction::kOrdered)
+    return std::make_unique<OrderedReduction>(communicator, options);
+  return std::make_unique<FastReduction>(communicator, options);
+}
+
+}  // namespace cosub::collective

@@ -1,0 +1,33 @@
+// What every Communicator checks and words alike: the tensors it is given, and the sentence of a wait that
+// was too long. Wrong tensors are mistakes of our own, hence std::logic_error.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace cosub::collective {
+
+/// Contiguous, on `device`, float32, float64, int64 or uint8.
+void check_tensor(const at::Tensor& tensor, at::DeviceType device, const char* operation);
+
+/// One good tensor for each rank.
+void check_tensors(const std::vector<at::Tensor>& tensors, std::int64_t world_size, at::DeviceType device,
+                   const char* operation);
+
+/// Copies what a rank sends to itself, unless it is the same memory.
+void copy_own(const at::Tensor& from, at::Tensor& to);
+
+/// "300 s", or "1500 ms" where it is no whole second.
+std::string in_words(std::chrono::milliseconds duration);
+
+/// "rank 1 of 4 on node3"
+std::string describe_rank(std::int64_t rank, std::int64_t world_size, const std::string& host);
+
+/// "all_reduce_sum (step 12, bucket 3 of 5)"
+std::string describe_operation(const std::string& operation, const std::string& what);
+
+}  // namespace cosub::collective
