@@ -56,23 +56,6 @@ bool same_file(const fs::path& a, const fs::path& b) {
          left.st_ino == right.st_ino;
 }
 
-/// For file systems without RENAME_NOREPLACE (NFS). A folder cannot be linked, but rename(2) never replaces a
-/// folder that holds anything, and losing an empty one loses nothing.
-bool rename_new_by_link(const fs::path& from, const fs::path& to) {
-  struct stat status {};
-  if (::lstat(from.c_str(), &status) != 0) throw io_error("rename", from, errno);
-  if (!S_ISDIR(status.st_mode)) {
-    if (!link_new(from, to)) return false;
-    if (::unlink(from.c_str()) != 0) throw io_error("remove", from, errno);
-    return true;
-  }
-  struct stat target {};
-  if (::lstat(to.c_str(), &target) == 0) return false;
-  if (::rename(from.c_str(), to.c_str()) == 0) return true;
-  if (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR) return false;
-  throw io_error(fmt::format("rename {} to", from.string()), to, errno);
-}
-
 /// The pid in NAME.tmp.HOST.PID.RANDOM when HOST is this one; 0 otherwise.
 pid_t writer_of_temporary(const std::string& name) {
   const std::string marker = ".tmp." + host_name() + ".";
@@ -129,6 +112,21 @@ std::optional<std::string> read_file_if_there(const fs::path& path) {
     if (error.error_number() == ENOENT) return std::nullopt;
     throw;
   }
+}
+
+bool rename_new_by_link(const fs::path& from, const fs::path& to) {
+  struct stat status {};
+  if (::lstat(from.c_str(), &status) != 0) throw io_error("rename", from, errno);
+  if (!S_ISDIR(status.st_mode)) {
+    if (!link_new(from, to)) return false;
+    if (::unlink(from.c_str()) != 0) throw io_error("remove", from, errno);
+    return true;
+  }
+  struct stat target {};
+  if (::lstat(to.c_str(), &target) == 0) return false;
+  if (::rename(from.c_str(), to.c_str()) == 0) return true;
+  if (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR) return false;
+  throw io_error(fmt::format("rename {} to", from.string()), to, errno);
 }
 
 bool rename_new(const fs::path& from, const fs::path& to) {

@@ -46,4 +46,8 @@ void fsync_file(const Descriptor& file, const std::filesystem::path& path);
 void create_file(const std::filesystem::path& path, int mode,
                  const std::function<void(const Descriptor&)>& fill);
 
+/// rename_new (without its fsync) for file systems without RENAME_NOREPLACE, as NFS. A folder cannot be
+/// linked, but rename(2) never replaces a folder that holds anything, and losing an empty one loses nothing.
+bool rename_new_by_link(const std::filesystem::path& from, const std::filesystem::path& to);
+
 }  // namespace cosub

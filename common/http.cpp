@@ -32,8 +32,7 @@ using std::chrono::milliseconds;
 
 constexpr std::uint64_t kMaxBodyBytes = 8 * 1024 * 1024;
 constexpr std::uint32_t kMaxHeaderBytes = 16 * 1024;
-constexpr std::chrono::seconds kRequestLimit(
-    30);  // of a request, its reply, and the pause between two requests
+constexpr std::chrono::seconds limit(30);  // of a request, its reply, and the pause between two requests
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 /// Asio opens sockets without it, and a child process would keep the port taken.
@@ -78,8 +77,8 @@ std::optional<Response> refusal(const error_code& error) {
 }  // namespace
 
 struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
-  Impl(asio::strand<asio::io_context::executor_type> strand_in, Handler handler_in)
-      : strand(std::move(strand_in)), acceptor(strand), handler(std::move(handler_in)) {}
+  Impl(asio::strand<asio::io_context::executor_type> strand_in, Handler handler_in, milliseconds limit_in)
+      : strand(std::move(strand_in)), acceptor(strand), handler(std::move(handler_in)), limit(limit_in) {}
 
   void listen(const std::string& address, std::uint16_t port);
   asio::awaitable<void> accept_all();
@@ -92,6 +91,7 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   asio::strand<asio::io_context::executor_type> strand;
   tcp::acceptor acceptor;
   Handler handler;
+  milliseconds limit;
   std::set<std::shared_ptr<beast::tcp_stream>> streams;
   bool stopped = false;
   std::uint16_t bound_port = 0;
@@ -152,7 +152,7 @@ asio::awaitable<void> Server::Impl::serve(std::shared_ptr<beast::tcp_stream> str
     bhttp::request_parser<bhttp::string_body> parser;
     parser.body_limit(kMaxBodyBytes);
     parser.header_limit(kMaxHeaderBytes);
-    stream->expires_after(kRequestLimit);
+    stream->expires_after(limit);
     auto [error, size] = co_await bhttp::async_read(*stream, buffer, parser, kAwait);
     if (stopped) co_return;
     if (error) {
@@ -171,7 +171,7 @@ asio::awaitable<void> Server::Impl::serve(std::shared_ptr<beast::tcp_stream> str
 asio::awaitable<bool> Server::Impl::send(beast::tcp_stream& stream, Response response, unsigned version,
                                          bool keep_alive) {
   const auto reply = to_beast(std::move(response), version, keep_alive);
-  stream.expires_after(kRequestLimit);
+  stream.expires_after(limit);
   auto [error, size] = co_await bhttp::async_write(stream, reply, kAwait);
   co_return !error;
 }
@@ -209,8 +209,8 @@ void Server::Impl::stop() {
 }
 
 Server::Server(asio::strand<asio::io_context::executor_type> strand, const std::string& address,
-               std::uint16_t port, Handler handler)
-    : impl_(std::make_shared<Impl>(strand, std::move(handler))) {
+               std::uint16_t port, Handler handler, milliseconds request_limit)
+    : impl_(std::make_shared<Impl>(strand, std::move(handler), request_limit)) {
   impl_->listen(address, port);
   asio::co_spawn(strand, impl_->accept_all(), asio::detached);
 }

@@ -33,8 +33,10 @@ using Handler = std::function<Response(const Request&)>;
 class Server {
  public:
   /// Binds at once (port 0: any free one); IoError naming address, port and the remedy when it is taken.
+  /// `request_limit` is for a request, for its reply, and for the pause between two requests of a connection.
   Server(boost::asio::strand<boost::asio::io_context::executor_type> strand, const std::string& address,
-         std::uint16_t port, Handler handler);
+         std::uint16_t port, Handler handler,
+         std::chrono::milliseconds request_limit = std::chrono::seconds(30));
   ~Server();
   std::uint16_t port() const;
   void stop();  // stops accepting and closes connections; call on the strand or when the context has stopped
@@ -52,7 +54,10 @@ struct Result {
   bool ok() const { return status >= 200 && status < 300; }
 };
 
-/// Blocking client with keep-alive; one request at a time; not thread-safe. Reconnects by itself.
+/// Blocking client with keep-alive; one request at a time; not thread-safe. Reconnects by itself: where an
+/// idle connection turns out closed, the request is sent once more, so requests must bear being delivered
+/// twice. `limit` is for the whole of a request; looking up a host's name follows the system resolver's own
+/// limits.
 class Client {
  public:
   /// `address` is host:port or http://host:port; ConfigError when it is neither.

@@ -21,13 +21,15 @@ struct ProcessId {
 };
 
 struct SpawnOptions {
-  std::vector<std::string> argv;                   // argv[0] is searched in PATH when it has no slash
-  std::map<std::string, std::string> environment;  // added to (or replacing in) ours
-  std::vector<std::string> unset;                  // names removed from ours
-  std::filesystem::path output;                    // stdout and stderr appended here; empty: inherited
-  std::filesystem::path working_directory;         // empty: ours
-  bool new_session = false;                        // setsid: outlives us and our terminal
-  bool die_with_parent = false;                    // PDEATHSIG=KILL
+  std::vector<std::string> argv{};                   // argv[0] is searched in PATH when it has no slash
+  std::map<std::string, std::string> environment{};  // added to (or replacing in) ours
+  std::vector<std::string> unset{};                  // names removed from ours
+  std::filesystem::path output{};                    // stdout and stderr appended here; empty: inherited
+  std::filesystem::path working_directory{};         // empty: ours
+  bool new_session = false;                          // setsid: outlives us and our terminal
+  // PDEATHSIG=KILL. The kernel means the thread that called spawn: call it from one that lives as long as we
+  // do.
+  bool die_with_parent = false;
   int inherited_fd = -1;  // one descriptor kept open across exec under the same number
 };
 
@@ -46,7 +48,8 @@ std::optional<int> wait_for_exit(pid_t child, std::chrono::milliseconds limit);
 /// For the start of main(): die (SIGKILL) with the parent; returns false when the parent is already gone.
 bool die_with_parent();
 
-/// Every live process of this user whose command line or environment holds COSUB_ATTEMPT=uuid.
+/// Every other live process of this user whose environment holds COSUB_ATTEMPT=uuid, or whose command line
+/// holds that or `--attempt uuid`. Never the caller itself.
 std::vector<ProcessId> find_processes_of_attempt(const std::string& uuid);
 
 std::string boot_id();  // /proc/sys/kernel/random/boot_id

@@ -24,12 +24,12 @@
 namespace cosub::protocol {
 
 struct Submit {
-  std::string yaml;  // the resolved pipeline (config::to_yaml)
+  std::string yaml{};  // the resolved pipeline (config::to_yaml)
 };
 
 struct Stop {
   bool now = false;  // true: no checkpoint, at once
-  std::string reason;
+  std::string reason{};
 };
 
 /// How far a stage is. Loss and accuracies are of the last log interval, images/s over all ranks.
@@ -49,11 +49,11 @@ struct Progress {
 
 /// Rank 0 -> coordinator, every second and at each change of phase.
 struct Report {
-  std::string uuid;
+  std::string uuid{};
   std::int64_t attempt = 0;
   std::int64_t generation = 0;  // of the coordinator that the worker last heard from
-  Progress progress;
-  std::vector<std::string> metrics_addresses;  // host:port by rank
+  Progress progress{};
+  std::vector<std::string> metrics_addresses{};  // host:port by rank
 };
 
 struct Directive {
@@ -63,33 +63,33 @@ struct Directive {
 
 struct AttemptView {
   std::int64_t number = 0;
-  std::string uuid;
-  std::string state;   // starting | running | stopping | ended
-  std::string reason;  // how it ended, in words
+  std::string uuid{};
+  std::string state{};   // starting | running | stopping | ended
+  std::string reason{};  // how it ended, in words
   int exit_code = -1;
-  std::string folder;  // attempts/N, absolute
+  std::string folder{};  // attempts/N, absolute
   double seconds = 0;
 };
 
 struct StageView {
-  std::string name;
-  std::string task;
-  std::string state;   // waiting | ready | running | backoff | stopping | stopped | succeeded | failed
-  std::string reason;  // why it is so, in words
-  Progress progress;
-  std::map<std::string, double> results;  // final metrics by name, e.g. top1, submodels.even.top1
-  std::string export_path;                // of an export stage
-  std::vector<AttemptView> attempts;
-  std::vector<std::string> metrics_addresses;
+  std::string name{};
+  std::string task{};
+  std::string state{};   // waiting | ready | running | backoff | stopping | stopped | succeeded | failed
+  std::string reason{};  // why it is so, in words
+  Progress progress{};
+  std::map<std::string, double> results{};  // final metrics by name, e.g. top1, submodels.even.top1
+  std::string export_path{};                // of an export stage
+  std::vector<AttemptView> attempts{};
+  std::vector<std::string> metrics_addresses{};
   double seconds = 0;  // spent in attempts
 };
 
 struct PipelineView {
-  std::string name;
-  std::string state;  // running | stopping | stopped | succeeded | failed
-  std::string reason;
-  std::string folder;  // runs/NAME, absolute
-  std::vector<StageView> stages;
+  std::string name{};
+  std::string state{};  // running | stopping | stopped | succeeded | failed
+  std::string reason{};
+  std::string folder{};  // runs/NAME, absolute
+  std::vector<StageView> stages{};
 };
 
 void to_json(nlohmann::json&, const Submit&);
