@@ -1,0 +1,151 @@
+// cosub-worker: one MPI rank of a job, and the tools that need a model or samples. Parses the command line,
+// runs one subcommand, maps what went wrong to the exit codes of common/exit_code.h.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "common/error.h"
+#include "common/log.h"
+#include "common/process.h"
+#include "common/version.h"
+#include "worker/tools/eval.h"
+#include "worker/tools/export.h"
+#include "worker/tools/model_forward.h"
+#include "worker/tools/model_step.h"
+#include "worker/train/stage_runner.h"
+#include "worker/train/stop_flag.h"
+
+namespace {
+
+using cosub::ExitCode;
+using Chosen = std::function<ExitCode()>;
+
+constexpr const char* kDescription =
+    "cosub-worker runs one stage of a pipeline as one MPI rank, or evaluates and exports models.\n\n"
+    "Usually `cosub run` starts it. By hand, without any coordinator:\n"
+    "  cosub-worker run runs/NAME/STAGE/stage.yaml                   one process\n"
+    "  mpirun -n 4 --bind-to none cosub-worker run .../stage.yaml    four ranks; same numbers\n"
+    "SIGUSR1 or SIGTERM: finishes the step, writes a checkpoint, exits 75; the same command goes on from "
+    "there.\n"
+    "Exit codes: 0 complete, 75 stopped and can go on, 78 bad input, 64 wrong usage, 1 failed.";
+
+/// This rank's stdout and stderr go to attempts/N/rank-K.log from here on.
+void log_to_attempt_folder(const std::filesystem::path& folder) {
+  if (folder.empty()) return;
+  std::string file = (folder / fmt::format("rank-{}.log", cosub::train::rank_from_environment())).string();
+  int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (descriptor < 0) throw cosub::IoError("cannot write " + file, errno);
+  for (int standard : {STDOUT_FILENO, STDERR_FILENO})
+    if (::dup2(descriptor, standard) < 0) throw cosub::IoError("cannot redirect output to " + file, errno);
+  ::close(descriptor);
+}
+
+void add_run(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<cosub::train::RunOptions>();
+  CLI::App* run = app.add_subcommand("run", "Run the task of a stage: classify, evaluate or export");
+  run->alias("train");
+  run->add_option("stage", options->stage_yaml, "STAGE/stage.yaml, as `cosub run` writes it")->required();
+  run->add_option("--attempt-folder", options->attempt_folder,
+                  "STAGE/attempts/N of a supervised attempt: identity, token, logs and status live there");
+  run->callback([options, &chosen] {
+    chosen = [options] {
+      log_to_attempt_folder(options->attempt_folder);
+      return cosub::train::run_stage(*options);
+    };
+  });
+}
+
+void add_eval(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<cosub::tools::EvalOptions>();
+  CLI::App* eval = app.add_subcommand("eval", "Accuracy of an exported model or a checkpoint on IDX images");
+  eval->add_option("--weights", options->weights,
+                   "exported folder, checkpoint folder (.../checkpoints/step-...), or .safetensors file with "
+                   "config.json beside it")
+      ->required();
+  eval->add_option("--which", options->which, "of a checkpoint: ema or model")
+      ->check(CLI::IsMember({"ema", "model"}));
+  eval->add_option("--images", options->images, "IDX file of images, plain or .gz")->required();
+  eval->add_option("--labels", options->labels, "IDX file of labels, plain or .gz")->required();
+  eval->add_option(
+      "--keep", options->keep,
+      "evaluate a submodel that keeps these blocks: all, even, odd, first:N, last:N, or 0,2,5; repeatable");
+  eval->add_option("--limit", options->limit, "only the first N images")->check(CLI::NonNegativeNumber);
+  eval->add_option("--image-size", options->image_size, "pixels; default: the model's own")
+      ->check(CLI::NonNegativeNumber);
+  eval->add_option("--threads", options->threads, "CPU threads")->check(CLI::PositiveNumber);
+  eval->add_flag("--json", options->json, "one JSON object instead of a table");
+  eval->footer(
+      "Example: cosub eval --weights runs/quickstart/export/model --images t10k-images-idx3-ubyte.gz \\\n"
+      "                    --labels t10k-labels-idx1-ubyte.gz --keep all --keep even");
+  eval->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_eval(*options); }; });
+}
+
+void add_export(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<cosub::tools::ExportOptions>();
+  CLI::App* sub = app.add_subcommand("export", "Write a checkpoint as a folder that timm loads");
+  sub->add_option("--checkpoint", options->checkpoint, ".../checkpoints/step-...")->required();
+  sub->add_option("--output", options->output, "folder to write; must not exist")->required();
+  sub->add_option("--which", options->which, "ema (where there is one) or model")
+      ->check(CLI::IsMember({"ema", "model"}));
+  sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_export(*options); }; });
+}
+
+/// `model step` and `model forward` parse their own arguments.
+bool run_model_tool(int argc, char** argv, int& code) {
+  if (argc < 3 || std::string_view(argv[1]) != "model") return false;
+  std::string_view tool = argv[2];
+  if (tool != "step" && tool != "forward") return false;
+  code = tool == "step" ? cosub::run_model_step(argc - 2, argv + 2)
+                        : cosub::run_model_forward(argc - 2, argv + 2);
+  return true;
+}
+
+int run(int argc, char** argv) {
+  int code = 0;
+  if (run_model_tool(argc, argv, code)) return code;
+  CLI::App app{kDescription, "cosub-worker"};
+  app.set_version_flag("--version", cosub::kVersion);
+  app.require_subcommand(1);
+  Chosen chosen;
+  add_run(app, chosen);
+  add_eval(app, chosen);
+  add_export(app, chosen);
+  CLI::App* model = app.add_subcommand("model", "Forward and training steps on recorded tensors");
+  model->add_subcommand("step", "Loss and gradients of a recorded microbatch; see `model step --help`");
+  model->add_subcommand("forward", "Logits and features; see `model forward --help`");
+  model->require_subcommand(1);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  return static_cast<int>(chosen());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A rank must not outlive its launcher: the next attempt waits until no process of this one is left.
+  if (cosub::train::started_by_mpi() && !cosub::die_with_parent())
+    return static_cast<int>(ExitCode::kFailure);
+  cosub::init_logging("worker");
+  try {
+    if (argc > 1 && (std::string_view(argv[1]) == "run" || std::string_view(argv[1]) == "train"))
+      cosub::train::install_stop_handlers();
+    return run(argc, argv);
+  } catch (const cosub::Error& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return static_cast<int>(error.exit_code());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return static_cast<int>(ExitCode::kFailure);
+  }
+}

@@ -1,0 +1,81 @@
+#include "worker/tools/eval.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "common/text.h"
+#include "worker/collective/single_communicator.h"
+#include "worker/data/source.h"
+#include "worker/train/evaluator.h"
+#include "worker/train/export_model.h"
+
+namespace cosub::tools {
+namespace {
+
+struct Row {
+  std::string name;
+  train::EvalResult result;
+};
+
+std::vector<Row> evaluate_all(const EvalOptions& options, train::LoadedModel& loaded,
+                              const data::Source& source) {
+  collective::SingleCommunicator alone;
+  std::vector<Row> rows;
+  auto evaluate = [&](const std::string& name, const model::Pass& pass) {
+    rows.push_back(
+        {name, train::evaluate(*loaded.model, alone,
+                               {.source = source, .data = loaded.data, .pass = pass, .on_progress = {}})});
+  };
+  if (options.keep.empty()) evaluate("full model", {});
+  for (const std::string& keep : options.keep) {
+    model::Pass pass;
+    pass.kind = model::Pass::Kind::kSubmodel;
+    pass.keep_block = model::parse_keep(keep, loaded.model->seam().num_blocks());
+    evaluate("keep " + keep, pass);
+  }
+  return rows;
+}
+
+void print_json(const EvalOptions& options, const std::vector<Row>& rows) {
+  nlohmann::json json = {{"weights", options.weights.string()}, {"images", rows.front().result.images}};
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const train::EvalResult& result = rows[i].result;
+    nlohmann::json numbers = {{"top1", result.top1}, {"top5", result.top5}, {"loss", result.loss}};
+    if (options.keep.empty())
+      json.update(numbers);
+    else
+      json["submodels"][options.keep[i]] = numbers;
+  }
+  fmt::print("{}\n", json.dump(2));
+}
+
+void print_table(const std::string& description, const std::vector<Row>& rows) {
+  std::vector<std::vector<std::string>> cells{{"model", "top-1 %", "top-5 %", "loss", "images"}};
+  for (const Row& row : rows) {
+    cells.push_back({row.name, fmt::format("{:.2f}", 100 * row.result.top1),
+                     fmt::format("{:.2f}", 100 * row.result.top5), fmt::format("{:.4f}", row.result.loss),
+                     std::to_string(row.result.images)});
+  }
+  fmt::print("{}\n{}", description, table(cells));
+}
+
+}  // namespace
+
+ExitCode run_eval(const EvalOptions& options) {
+  at::set_num_threads(static_cast<int>(options.threads));
+  train::LoadedModel loaded = train::load_model(options.weights, options.which, options.image_size);
+  config::SourceConfig source{.idx = config::IdxSource{options.images, options.labels},
+                              .limit = options.limit};
+  std::unique_ptr<data::Source> images = data::open_source(source, loaded.model->config().classes);
+  std::vector<Row> rows = evaluate_all(options, loaded, *images);
+  if (options.json)
+    print_json(options, rows);
+  else
+    print_table(loaded.description, rows);
+  return ExitCode::kDone;
+}
+
+}  // namespace cosub::tools

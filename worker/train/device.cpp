@@ -1,0 +1,26 @@
+#include "worker/train/device.h"
+
+#include <spdlog/spdlog.h>
+
+#include <filesystem>
+
+#include "common/error.h"
+#include "worker/train/agreement.h"
+
+namespace cosub::train {
+
+DeviceChoice choose_device(collective::Communicator& ranks, const std::string& wanted) {
+  DeviceChoice choice;
+  choice.communicator = &ranks;
+  if (wanted == "cpu") return choice;
+  bool missing = any_rank(ranks, !std::filesystem::exists("/dev/nvidia0"), "looking for GPUs");
+  if (missing && wanted == "auto") return choice;
+  if (missing)
+    throw AgreedError("device: cuda, but not every host has a GPU (/dev/nvidia0)", ExitCode::kBadInput, 0);
+  choice.nccl = collective::connect_nccl(ranks);
+  choice.communicator = choice.nccl.get();
+  choice.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(ranks.local_rank()));
+  return choice;
+}
+
+}  // namespace cosub::train

@@ -1,0 +1,23 @@
+// Where a job computes and over what its tensors travel: CPU with MPI, or one GPU a rank with NCCL.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string>
+
+#include "worker/collective/communicator.h"
+
+namespace cosub::train {
+
+struct DeviceChoice {
+  at::Device device = at::kCPU;
+  collective::Communicator* communicator = nullptr;  // owned below, or the one passed in
+  std::unique_ptr<collective::Communicator> nccl;
+};
+
+/// Collective. `wanted` is auto, cpu or cuda. auto takes GPUs when every rank sees one, otherwise CPUs for
+/// all.
+DeviceChoice choose_device(collective::Communicator& ranks, const std::string& wanted);
+
+}  // namespace cosub::train

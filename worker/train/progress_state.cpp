@@ -1,0 +1,106 @@
+#include "worker/train/progress_state.h"
+
+#include <fmt/format.h>
+
+#include <set>
+#include <sstream>
+
+#include "common/error.h"
+
+namespace cosub::train {
+namespace {
+
+constexpr int kFormat = 1;
+
+/// What decides the bits of a run and is worth naming by itself when it differs.
+nlohmann::json identity_of(const config::StageFile& file, std::int64_t train_size) {
+  return {{"seed", file.seed},
+          {"threads", file.stage.threads},
+          {"microbatches", file.stage.batch.global / file.stage.batch.micro},
+          {"reduction", file.stage.reduction == config::Reduction::kOrdered ? "ordered" : "fast"},
+          {"training samples", train_size},
+          {"config", config::identity_hash(file.stage, file.seed)}};
+}
+
+/// Lines of `now` that are not in `before`, at most five.
+std::string changed_lines(const std::string& before, const std::string& now) {
+  std::set<std::string> known;
+  std::istringstream old_lines(before), new_lines(now);
+  std::string line, changes;
+  while (std::getline(old_lines, line)) known.insert(line);
+  for (int shown = 0; shown < 5 && std::getline(new_lines, line);) {
+    if (known.contains(line)) continue;
+    changes += "\n  " + line;
+    ++shown;
+  }
+  return changes;
+}
+
+void check_identity(const nlohmann::json& state, const config::StageFile& file, std::int64_t train_size,
+                    const std::string& where) {
+  nlohmann::json mine = identity_of(file, train_size);
+  const nlohmann::json& theirs = state.at("identity");
+  for (const auto& [key, value] : mine.items()) {
+    if (theirs.contains(key) && theirs.at(key) == value) continue;
+    std::string difference =
+        key == "config" ? "another configuration; now it says:" +
+                              changed_lines(state.at("stage").get<std::string>(), config::to_yaml(file))
+                        : fmt::format("{}: {}, this run has {}", key,
+                                      theirs.value(key, nlohmann::json()).dump(), value.dump());
+    throw DataError(
+        fmt::format("{} was made with {}\nA run goes on only as it began. Undo the change, or start a new "
+                    "run under another name "
+                    "(--set name=...).",
+                    where, difference));
+  }
+}
+
+}  // namespace
+
+nlohmann::json to_state(const TrainingProgress& progress, const config::StageFile& file,
+                        std::int64_t train_size, const nlohmann::json& model_config) {
+  return {{"format", kFormat},
+          {"step", progress.step},
+          {"interval",
+           {{"steps", progress.interval.steps},
+            {"loss", progress.interval.loss},
+            {"correct", progress.interval.correct},
+            {"images", progress.interval.images}}},
+          {"images", progress.images},
+          {"bad_samples", progress.bad_samples},
+          {"val_top1", progress.val_top1},
+          {"val_step", progress.val_step},
+          {"best_val_top1", progress.best_val_top1},
+          {"seconds", progress.seconds},
+          {"identity", identity_of(file, train_size)},
+          {"model", model_config},
+          {"stage", config::to_yaml(file)}};
+}
+
+TrainingProgress from_state(const nlohmann::json& state, const config::StageFile& file,
+                            std::int64_t train_size, const std::string& where) {
+  try {
+    if (state.at("format") != kFormat)
+      throw DataError(fmt::format("{}: state.json has format {}, this program reads {}", where,
+                                  state.at("format").dump(), kFormat));
+    check_identity(state, file, train_size, where);
+    TrainingProgress progress;
+    progress.step = state.at("step").get<std::int64_t>();
+    const nlohmann::json& interval = state.at("interval");
+    progress.interval = {.steps = interval.at("steps").get<std::int64_t>(),
+                         .loss = interval.at("loss").get<double>(),
+                         .correct = interval.at("correct").get<double>(),
+                         .images = interval.at("images").get<std::int64_t>()};
+    progress.images = state.at("images").get<std::int64_t>();
+    progress.bad_samples = state.at("bad_samples").get<std::int64_t>();
+    progress.val_top1 = state.at("val_top1").get<double>();
+    progress.val_step = state.at("val_step").get<std::int64_t>();
+    progress.best_val_top1 = state.at("best_val_top1").get<double>();
+    progress.seconds = state.at("seconds").get<double>();
+    return progress;
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError(where + ": state.json lacks something: " + error.what());
+  }
+}
+
+}  // namespace cosub::train

@@ -1,0 +1,30 @@
+// Turns the training state into a checkpoint's snapshot and back, bit for bit.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+#include "worker/checkpoint/checkpoint.h"
+#include "worker/collective/communicator.h"
+#include "worker/train/adamw.h"
+#include "worker/train/ema.h"
+#include "worker/train/flat_state.h"
+
+namespace cosub::train {
+
+/// Names -> tensors of a vector laid out like FlatState::values(), with the integer buffers; on CPU. Shares
+/// memory with `flat` where that is on CPU.
+checkpoint::Tensors named_tensors(const FlatState& state, const at::Tensor& flat);
+
+/// Fills snapshot.files: model, ema (when there is one), optimizer-0.
+void add_tensors(checkpoint::Snapshot& snapshot, FlatState& state, AdamW& optimizer, Ema* ema);
+
+/// The reverse. DataError (`where`, tensor) when a tensor is missing or has another shape.
+void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, AdamW& optimizer, Ema* ema,
+                     const std::string& where);
+
+/// Collective: rank 0's parameters, buffers, moments and average to everybody.
+void broadcast_state(collective::Communicator& communicator, FlatState& state, AdamW* optimizer, Ema* ema);
+
+}  // namespace cosub::train

@@ -1,0 +1,278 @@
+#include "worker/train/trainer.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "common/error.h"
+#include "common/text.h"
+#include "worker/train/agreement.h"
+#include "worker/train/error_record.h"
+#include "worker/train/export_model.h"
+#include "worker/train/initial_weights.h"
+#include "worker/train/result.h"
+#include "worker/train/snapshot.h"
+#include "worker/train/stop_flag.h"
+
+namespace cosub::train {
+
+Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::shared_ptr<const data::Source> val)
+    : job_(job),
+      train_(std::move(train)),
+      val_(std::move(val)),
+      plan_{.size = train_->size(), .global = job.stage().batch.global, .micro = job.stage().batch.micro},
+      schedule_(job.stage().schedule, job.stage().optimizer.lr, plan_.steps_per_epoch()) {
+  check_batch();
+  if (job_.is_root()) store_.emplace(job_.folder.root, job_.attempt, job_.stage().checkpoint.keep);
+  build_model();
+  restore();
+  check_equal_on_all_ranks(job_.communicator, state_->hash(), "the hash of the parameters at the start");
+  if (job_.is_root()) csv_.emplace(job_.folder.metrics_csv(), progress_.step);
+  step_.emplace(TrainStep::Parts{.model = *model_,
+                                 .state = *state_,
+                                 .optimizer = *optimizer_,
+                                 .ema = ema(),
+                                 .communicator = job_.communicator,
+                                 .clock = clock_},
+                job_.stage(), job_.stream);
+}
+
+void Trainer::check_batch() const {
+  const config::BatchConfig& batch = job_.stage().batch;
+  if (plan_.steps_per_epoch() < 1) {
+    throw ConfigError(fmt::format("stage {}: batch.global: {} is more than the {} training samples: lower it",
+                                  job_.stage().name, batch.global, train_->size()));
+  }
+  if (job_.communicator.world_size() > plan_.microbatches()) {
+    throw ConfigError(
+        fmt::format("stage {}: {} ranks, but a step has only {} microbatches (batch.global {} / batch.micro "
+                    "{}): the largest "
+                    "useful number of ranks is {}",
+                    job_.stage().name, job_.communicator.world_size(), plan_.microbatches(), batch.global,
+                    batch.micro, plan_.microbatches()));
+  }
+}
+
+void Trainer::build_model() {
+  std::string origin;
+  on_all_ranks(job_.communicator, "building the model", [&] {
+    model_ = model::create(job_.stage().model, job_.stream);
+    std::string rates = model::check_drop_rates(*model_, plan_.micro);
+    if (job_.is_root()) {
+      origin = load_initial_weights(job_, *model_);
+      spdlog::info("drop rates\n{}", rates);
+    }
+  });
+  model_->to(job_.device);
+  state_.emplace(*model_);
+  const config::StageConfig& stage = job_.stage();
+  optimizer_.emplace(stage.optimizer, state_->num_decayed(), state_->num_parameters(), job_.device);
+  // A random start is drawn by every rank on its own; the hash check at the start proves that they agree.
+  if (has_initial_weights(job_)) broadcast_state(job_.communicator, *state_, nullptr, nullptr);
+  if (stage.ema > 0) ema_.emplace(state_->values(), stage.ema, stage.ema_warmup);
+  if (job_.is_root()) {
+    spdlog::info("model {}: {} parameters; initial weights: {}", stage.model.name,
+                 format_count(static_cast<double>(state_->num_parameters())), origin);
+  }
+}
+
+void Trainer::restore() {
+  std::string state_text;
+  on_all_ranks(job_.communicator, "loading the newest checkpoint", [&] {
+    if (!job_.is_root()) return;
+    std::optional<checkpoint::Snapshot> snapshot = store_->load_newest();
+    if (!snapshot) return;
+    std::string where = fmt::format("{}/step-{:09d}", job_.folder.checkpoints().string(), snapshot->step);
+    from_state(snapshot->state, job_.file, train_->size(), where);
+    restore_tensors(*snapshot, *state_, *optimizer_, ema(), where);
+    state_text = snapshot->state.dump();
+  });
+  state_text = text_of_rank_0(job_.communicator, state_text, "progress of the newest checkpoint");
+  if (state_text.empty()) return;
+  progress_ =
+      from_state(nlohmann::json::parse(state_text), job_.file, train_->size(), "the newest checkpoint");
+  checkpoint_step_ = progress_.step;
+  broadcast_state(job_.communicator, *state_, &*optimizer_, ema());
+  job_.telemetry.checkpoint_done(checkpoint_step_);
+  if (job_.is_root()) spdlog::info("going on from the checkpoint of step {}", progress_.step);
+}
+
+ExitCode Trainer::run() {
+  protocol::Progress progress = job_.telemetry.progress();
+  progress.phase = "training";
+  progress.step = progress_.step;
+  progress.total_steps = schedule_.total_steps();
+  progress.val_top1 = progress_.val_top1;
+  progress.bad_samples = progress_.bad_samples;
+  progress.epoch = static_cast<double>(progress_.step) / static_cast<double>(plan_.steps_per_epoch());
+  job_.telemetry.set_progress(progress);
+  set_current_step(progress_.step);
+
+  bool complete = train();
+  if (checkpoint_step_ != progress_.step) commit_checkpoint();
+  if (complete) finish();
+  // Nobody leaves before rank 0 has committed: the end of one rank is the end of the job.
+  job_.communicator.barrier("the end of the stage");
+  return complete ? ExitCode::kDone : ExitCode::kInterrupted;
+}
+
+bool Trainer::train() {
+  if (progress_.step >= schedule_.total_steps()) return true;
+  const config::StageConfig& stage = job_.stage();
+  data::TrainLoader loader(train_, {.data = stage.data,
+                                    .targets = stage.cosub.targets,
+                                    .classes = stage.model.classes,
+                                    .image_size = stage.model.image_size,
+                                    .stream = job_.stream,
+                                    .plan = plan_,
+                                    .first_step = progress_.step,
+                                    .end_step = schedule_.total_steps(),
+                                    .begin = step_->own_microbatches().begin,
+                                    .end = step_->own_microbatches().end});
+  last_checkpoint_ = Clock::now();
+  while (progress_.step < schedule_.total_steps()) {
+    StepOutcome outcome = run_step(loader);
+    bool last = progress_.step == schedule_.total_steps();
+    if (progress_.interval.steps >= stage.log_every_steps || last) log_interval(outcome);
+    if (last) break;
+    if (outcome.word.stop) {
+      if (job_.is_root()) spdlog::info("stopping after step {} as asked, with a checkpoint", progress_.step);
+      return false;
+    }
+    if (validation_due()) validate();
+    if (outcome.word.checkpoint) commit_checkpoint();
+  }
+  return true;
+}
+
+StepOutcome Trainer::run_step(data::TrainLoader& loader) {
+  Clock::time_point start = Clock::now();
+  Word word{.stop = stop_requested(), .checkpoint = job_.is_root() && checkpoint_due()};
+  StepOutcome outcome = step_->run(
+      progress_.step, [&loader] { return loader.next(); }, schedule_.learning_rate(progress_.step), word);
+  double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  count(outcome, seconds);
+  job_.telemetry.step_done(outcome, seconds, clock_.take());
+  return outcome;
+}
+
+void Trainer::count(const StepOutcome& outcome, double seconds) {
+  ++progress_.step;
+  set_current_step(progress_.step);
+  IntervalSums& interval = progress_.interval;
+  ++interval.steps;
+  interval.loss += outcome.loss;
+  interval.correct += outcome.correct;
+  interval.images += outcome.images;
+  progress_.images += outcome.images;
+  progress_.bad_samples += outcome.bad_samples;
+  progress_.seconds += seconds;
+  interval_seconds_ += seconds;
+  interval_images_ += outcome.images;
+
+  protocol::Progress progress = job_.telemetry.progress();
+  progress.step = progress_.step;
+  progress.epoch = static_cast<double>(progress_.step) / static_cast<double>(plan_.steps_per_epoch());
+  progress.bad_samples = progress_.bad_samples;
+  // The first steps have no interval behind them: show what is known so far.
+  if (progress.images_per_second == 0) progress.loss = interval.loss / static_cast<double>(interval.steps);
+  double seconds_per_step = progress_.seconds / static_cast<double>(progress_.step);
+  progress.seconds_left = seconds_per_step * static_cast<double>(schedule_.total_steps() - progress_.step);
+  job_.telemetry.set_progress(progress);
+}
+
+void Trainer::log_interval(const StepOutcome& outcome) {
+  IntervalSums interval = std::exchange(progress_.interval, {});
+  double seconds = std::exchange(interval_seconds_, 0);
+  double images = static_cast<double>(std::exchange(interval_images_, 0));
+
+  protocol::Progress progress = job_.telemetry.progress();
+  progress.loss = interval.loss / static_cast<double>(interval.steps);
+  progress.top1 = interval.correct / static_cast<double>(interval.images);
+  progress.images_per_second = seconds > 0 ? images / seconds : 0;
+  job_.telemetry.set_progress(progress);
+  job_.telemetry.interval_done(progress.loss, progress.top1);
+  if (!job_.is_root()) return;
+  csv_->append({.step = progress_.step,
+                .epoch = progress.epoch,
+                .loss = progress.loss,
+                .top1 = progress.top1,
+                .learning_rate = outcome.learning_rate,
+                .gradient_norm = outcome.gradient_norm,
+                .images_per_second = progress.images_per_second,
+                .bad_samples = progress_.bad_samples,
+                .val_top1 = progress_.val_top1});
+  spdlog::info(
+      "step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.3f}  lr {:.2e}  |g| {:.3f}  {:.0f} images/s  {} left",
+      progress_.step, schedule_.total_steps(), progress.epoch, progress.loss, progress.top1,
+      outcome.learning_rate, outcome.gradient_norm, progress.images_per_second,
+      format_duration(progress.seconds_left));
+}
+
+bool Trainer::checkpoint_due() const {
+  const config::CheckpointConfig& options = job_.stage().checkpoint;
+  bool by_steps = options.every_steps > 0 && (progress_.step + 1) % options.every_steps == 0;
+  return by_steps || Clock::now() - last_checkpoint_ >= options.every;
+}
+
+void Trainer::commit_checkpoint() {
+  if (job_.is_root()) {
+    std::string phase = job_.telemetry.progress().phase;
+    job_.telemetry.set_phase("checkpointing");
+    clock_.timed(Phase::kCheckpoint, [&] {
+      checkpoint::Snapshot snapshot;
+      snapshot.step = progress_.step;
+      snapshot.state =
+          to_state(progress_, job_.file, train_->size(), complete_timm_config(*model_, job_.stage().data));
+      add_tensors(snapshot, *state_, *optimizer_, ema());
+      store_->commit(snapshot);
+    });
+    job_.telemetry.set_phase(phase);
+    spdlog::info("checkpoint of step {} written", progress_.step);
+  }
+  last_checkpoint_ = Clock::now();
+  checkpoint_step_ = progress_.step;
+  job_.telemetry.checkpoint_done(checkpoint_step_);
+}
+
+bool Trainer::validation_due() const {
+  if (!val_ || progress_.step % plan_.steps_per_epoch() != 0) return false;
+  // A training image costs about three forward passes a view. Validate where that adds at most a twentieth.
+  std::int64_t views = job_.stage().cosub.enabled ? 2 : 1;
+  return val_->size() * 20 <= plan_.steps_per_epoch() * plan_.global * 3 * views;
+}
+
+EvalResult Trainer::validate() {
+  std::string phase = job_.telemetry.progress().phase;
+  job_.telemetry.set_phase("evaluating");
+  std::optional<SwappedValues> averaged;
+  if (ema_) averaged.emplace(state_->values(), ema_->average());
+  EvalResult result = evaluate(*model_, job_.communicator,
+                               {.source = *val_, .data = job_.stage().data, .pass = {}, .on_progress = {}});
+  progress_.val_top1 = result.top1;
+  progress_.val_step = progress_.step;
+  progress_.best_val_top1 = std::max(progress_.best_val_top1, result.top1);
+
+  protocol::Progress progress = job_.telemetry.progress();
+  progress.val_top1 = result.top1;
+  progress.phase = phase;
+  job_.telemetry.set_progress(progress);
+  if (job_.is_root())
+    spdlog::info("validation after step {}: top-1 {:.4f}, top-5 {:.4f}, loss {:.4f} on {} images{}",
+                 progress_.step, result.top1, result.top5, result.loss, result.images, ema_ ? " (EMA)" : "");
+  return result;
+}
+
+void Trainer::finish() {
+  StageResult result{
+      .step = progress_.step, .metrics = {}, .export_path = {}, .samples = 0, .param_hash = {}};
+  if (val_) {
+    EvalResult validation = validate();
+    add_metrics(result.metrics, "", validation);
+    result.samples = validation.images;
+  }
+  result.param_hash = state_->hash();
+  check_equal_on_all_ranks(job_.communicator, result.param_hash, "the hash of the parameters at the end");
+  write_result(job_, result);
+}
+
+}  // namespace cosub::train

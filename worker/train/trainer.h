@@ -1,0 +1,75 @@
+// A training stage from its start (or its newest checkpoint) to its result: steps, log rows, validations,
+// checkpoints, stopping on request. One Trainer on every rank; run() is collective; the numbers do not depend
+// on how many ranks there are or how often the run was interrupted.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "common/exit_code.h"
+#include "worker/checkpoint/checkpoint.h"
+#include "worker/data/loader.h"
+#include "worker/data/source.h"
+#include "worker/train/adamw.h"
+#include "worker/train/ema.h"
+#include "worker/train/evaluator.h"
+#include "worker/train/flat_state.h"
+#include "worker/train/job.h"
+#include "worker/train/metrics_csv.h"
+#include "worker/train/progress_state.h"
+#include "worker/train/schedule.h"
+#include "worker/train/step.h"
+
+namespace cosub::train {
+
+class Trainer {
+ public:
+  /// Collective. `val` may be empty: then nothing is validated. Starts from the stage's newest checkpoint,
+  /// else from what stage.init says. ConfigError, DataError when the stage cannot run so.
+  Trainer(Job& job, std::shared_ptr<const data::Source> train, std::shared_ptr<const data::Source> val);
+
+  /// kDone with result.json written, or kInterrupted with a checkpoint written.
+  ExitCode run();
+
+  const TrainingProgress& progress() const { return progress_; }
+  FlatState& state() { return *state_; }
+  Ema* ema() { return ema_ ? &*ema_ : nullptr; }
+  const TrainStep& step() const { return *step_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void check_batch() const;
+  void build_model();
+  void restore();
+  bool train();
+  StepOutcome run_step(data::TrainLoader& loader);
+  void count(const StepOutcome& outcome, double seconds);
+  void log_interval(const StepOutcome& outcome);
+  bool checkpoint_due() const;
+  void commit_checkpoint();
+  bool validation_due() const;
+  EvalResult validate();
+  void finish();
+
+  Job& job_;
+  std::shared_ptr<const data::Source> train_, val_;
+  data::StepPlan plan_;
+  Schedule schedule_;
+  std::shared_ptr<model::Backbone> model_;
+  std::optional<FlatState> state_;
+  std::optional<AdamW> optimizer_;
+  std::optional<Ema> ema_;
+  std::optional<TrainStep> step_;
+  std::optional<checkpoint::Store> store_;  // rank 0
+  std::optional<MetricsCsv> csv_;           // rank 0
+  PhaseClock clock_;
+  TrainingProgress progress_;
+  std::int64_t checkpoint_step_ = -1;
+  Clock::time_point last_checkpoint_ = Clock::now();
+  double interval_seconds_ = 0;  // of this attempt's part of the interval
+  std::int64_t interval_images_ = 0;
+};
+
+}  // namespace cosub::train
