@@ -9,6 +9,7 @@
 #include <nccl.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <source_location>
@@ -297,6 +298,7 @@ void NcclCommunicator::barrier(const std::string& what) {
 void NcclCommunicator::abort(int exit_code) {
   abort_communicator();
   bootstrap_.abort(exit_code);
+  std::_Exit(exit_code);
 }
 
 }  // namespace

@@ -1,0 +1,102 @@
+// What becomes of a job when a rank does not come: runs cosub_failing_ranks under mpirun.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+
+#include "common/atomic_file.h"
+#include "common/process.h"
+#include "tests/support/temporary_folder.h"
+
+namespace cosub::collective {
+namespace {
+
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+
+struct JobEnd {
+  int exit_code = 0;
+  std::string output;
+  std::chrono::duration<double> seconds{};
+};
+
+JobEnd run_job(const std::string& operation, int ranks) {
+  const testing::TemporaryFolder folder;
+  SpawnOptions options;
+  options.argv = {COSUB_MPIEXEC,
+                  "--oversubscribe",
+                  "--bind-to",
+                  "none",
+                  "-n",
+                  std::to_string(ranks),
+                  executable_folder() / "cosub_failing_ranks",
+                  operation};
+  options.environment = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}};
+  options.output = folder.path() / "output";
+  options.die_with_parent = true;
+  const auto start = std::chrono::steady_clock::now();
+  const auto job = spawn(options);
+  const auto exit_code = wait_for_exit(job.pid, std::chrono::seconds(60));
+  const auto seconds = std::chrono::steady_clock::now() - start;
+  if (!exit_code) send_signal(job, SIGKILL);
+  return {exit_code.value_or(-1), read_file(options.output), seconds};
+}
+
+class MissingRankTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(MissingRankTest, others_name_the_wait_within_the_limit_and_the_job_ends) {
+  const std::string operation = GetParam();
+  const auto job = run_job(operation, 2);
+  EXPECT_THAT(job.output, ContainsRegex("rank 0 of 2 on [^ ]+ waited 300 ms for "));
+  EXPECT_THAT(job.output, HasSubstr(operation + " (step 12)"));
+  EXPECT_EQ(job.exit_code, 3);
+  EXPECT_LT(job.seconds.count(), 30);
+}
+INSTANTIATE_TEST_SUITE_P(, MissingRankTest,
+                         ::testing::Values("all_reduce_sum", "broadcast", "all_to_all", "all_gather",
+                                         "barrier"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(FailureTest, direct_exchanges_name_the_rank_that_is_missing) {
+  const auto job = run_job("all_gather", 3);
+  EXPECT_THAT(job.output, ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for rank 2 in all_gather"));
+}
+
+TEST(FailureTest, buckets_are_named) {
+  const auto job = run_job("buckets", 2);
+  EXPECT_THAT(job.output, HasSubstr("in all_reduce_sum (step 12, bucket 1 of 2)"));
+}
+
+TEST(FailureTest, texts_name_their_wait) {
+  const auto job = run_job("all_gather_text", 2);
+  EXPECT_THAT(job.output, HasSubstr("waited 300 ms for rank 1 in all_gather (step 12)"));
+}
+
+TEST(FailureTest, nothing_is_possible_after_a_failure) {
+  const auto job = run_job("twice", 2);
+  EXPECT_THAT(job.output, HasSubstr("cannot do barrier (step 13): an earlier operation failed"));
+  EXPECT_EQ(job.exit_code, 3);
+}
+
+TEST(FailureTest, the_end_of_the_job_waits_no_longer_than_the_limit) {
+  const auto job = run_job("end", 2);
+  EXPECT_THAT(job.output, HasSubstr("waited 300 ms for the other ranks in barrier (the end of the job)"));
+  EXPECT_NE(job.exit_code, 0);
+}
+
+TEST(FailureTest, a_rank_that_fails_by_itself_leaves_at_once_and_ends_the_others) {
+  const auto job = run_job("unwinding", 3);
+  EXPECT_THAT(job.output, HasSubstr("loss is not a number"));
+  EXPECT_EQ(job.exit_code, 3);
+  EXPECT_LT(job.seconds.count(), 30) << "the others wait up to 5 minutes";
+}
+
+TEST(FailureTest, abort_ends_every_rank_with_its_code) {
+  const auto job = run_job("abort", 3);
+  EXPECT_EQ(job.exit_code, 42);
+  EXPECT_LT(job.seconds.count(), 30);
+}
+
+}  // namespace
+}  // namespace cosub::collective

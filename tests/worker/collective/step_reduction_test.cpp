@@ -1,0 +1,173 @@
+// The ordered sum has the same bits on any number of ranks: each rank evaluates the tree alone, in plain
+// scalar code, and compares. ctest runs this on 1 to 5 ranks. The fast sum agrees up to rounding.
+#include "worker/collective/step_reduction.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <stdexcept>
+
+#include "tests/worker/collective/mpi_world.h"
+
+namespace cosub::collective {
+namespace {
+
+using Values = std::vector<float>;
+
+// All kinds of float: huge, tiny, denormal, both zeros. Sums stay finite. A function of its arguments only.
+Values leaf_of(std::int64_t step, std::int64_t microbatch, std::int64_t size) {
+  std::mt19937_64 random(static_cast<std::uint64_t>(step * 1000 + microbatch));
+  Values values(static_cast<std::size_t>(size));
+  for (auto& value : values) {
+    const auto kind = random() % 8;
+    const float sign = random() % 2 == 0 ? 1.0F : -1.0F;
+    const float unit = static_cast<float>(random() % (1 << 24)) / (1 << 24);
+    if (kind == 0) value = sign * 0.0F;
+    if (kind == 1)
+      value = sign * std::numeric_limits<float>::denorm_min() * static_cast<float>(random() % 1000);
+    if (kind == 2) value = sign * std::ldexp(unit, static_cast<int>(random() % 200) - 100);
+    if (kind >= 3) value = sign * unit;
+  }
+  if (size > 0) values[0] = -0.0F;  // in every leaf: the sum must stay -0.0
+  return values;
+}
+
+// The definition, as step_reduction.h words it.
+Values tree_sum(std::int64_t step, std::int64_t lo, std::int64_t hi, std::int64_t size) {
+  if (hi - lo == 1) return leaf_of(step, lo, size);
+  const auto mid = lo + static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(hi - lo - 1)));
+  auto sum = tree_sum(step, lo, mid, size);
+  const auto right = tree_sum(step, mid, hi, size);
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += right[i];
+  return sum;
+}
+
+Values sequential_sum(std::int64_t step, std::int64_t num_microbatches, std::int64_t size) {
+  auto sum = leaf_of(step, 0, size);
+  for (std::int64_t m = 1; m < num_microbatches; ++m) {
+    const auto leaf = leaf_of(step, m, size);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += leaf[i];
+  }
+  return sum;
+}
+
+at::Tensor tensor_of(Values& values) {
+  return at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kFloat);
+}
+
+bool same_bits(const at::Tensor& found, const Values& expected) {
+  return found.numel() == static_cast<std::int64_t>(expected.size()) &&
+         std::memcmp(found.data_ptr(), expected.data(), expected.size() * sizeof(float)) == 0;
+}
+
+Range own_microbatches(std::int64_t num_microbatches) {
+  return microbatches_of(testing::world().rank(), testing::world().world_size(), num_microbatches);
+}
+
+const at::Tensor& run_step(StepReduction& reduction, std::int64_t step, const ReductionOptions& options) {
+  reduction.begin(step);
+  const auto own = own_microbatches(options.num_microbatches);
+  for (auto m = own.begin; m < own.end; ++m) {
+    auto leaf = leaf_of(step, m, options.size);
+    reduction.add(m, tensor_of(leaf));
+  }
+  return reduction.finish();
+}
+
+TEST(OrderedReductionTest, any_number_of_ranks_gives_the_bits_of_the_tree) {
+  for (std::int64_t num_microbatches = 1; num_microbatches <= 13; ++num_microbatches) {
+    for (const std::int64_t size : {1, 2, 3, 7, 64, 1001}) {
+      const ReductionOptions options{.num_microbatches = num_microbatches, .size = size};
+      const auto reduction = make_step_reduction(testing::world(), options);
+      for (std::int64_t step = 0; step < 3; ++step) {
+        EXPECT_TRUE(same_bits(run_step(*reduction, step, options), tree_sum(step, 0, num_microbatches, size)))
+            << num_microbatches << " microbatches, " << size << " elements, step " << step;
+      }
+    }
+  }
+}
+
+TEST(OrderedReductionTest, the_order_matters_for_these_leaves) {
+  // Otherwise the test above could not fail: a plain sum in order has other bits.
+  for (const std::int64_t num_microbatches : {4, 5, 8, 13}) {
+    EXPECT_NE(tree_sum(0, 0, num_microbatches, 1001), sequential_sum(0, num_microbatches, 1001));
+  }
+}
+
+TEST(OrderedReductionTest, negative_zero_survives) {
+  const ReductionOptions options{.num_microbatches = 6, .size = 5};
+  const auto reduction = make_step_reduction(testing::world(), options);
+  const auto& sum = run_step(*reduction, 0, options);
+  EXPECT_TRUE(std::signbit(sum[0].item<float>()));
+}
+
+TEST(OrderedReductionTest, doubles_are_summed_too) {
+  const ReductionOptions options{.num_microbatches = 9, .size = 10, .tensor = at::kDouble};
+  const auto reduction = make_step_reduction(testing::world(), options);
+  reduction->begin(0);
+  const auto own = own_microbatches(9);
+  for (auto m = own.begin; m < own.end; ++m)
+    reduction->add(m, at::full({10}, 0.5 + static_cast<double>(m), at::kDouble));
+  EXPECT_TRUE(at::equal(reduction->finish(), at::full({10}, 40.5, at::kDouble)));
+}
+
+TEST(OrderedReductionTest, buffers_of_the_first_step_serve_all_later_ones) {
+  const ReductionOptions options{.num_microbatches = 8, .size = 100};
+  const auto reduction = make_step_reduction(testing::world(), options);
+  const auto* first = run_step(*reduction, 0, options).data_ptr();
+  EXPECT_EQ(run_step(*reduction, 1, options).data_ptr(), first);
+}
+
+class BothKindsTest : public ::testing::TestWithParam<config::Reduction> {};
+
+TEST_P(BothKindsTest, microbatches_out_of_order_or_missing_are_refused) {
+  const auto num_microbatches = 2 * testing::world().world_size();
+  const ReductionOptions options{.kind = GetParam(), .num_microbatches = num_microbatches, .size = 3};
+  const auto reduction = make_step_reduction(testing::world(), options);
+  const auto own = own_microbatches(num_microbatches);
+  EXPECT_THROW(reduction->add(own.begin, at::zeros({3})), std::logic_error) << "before begin";
+  reduction->begin(0);
+  EXPECT_THROW(reduction->add(own.begin + 1, at::zeros({3})), std::logic_error);
+  EXPECT_THROW(reduction->add(own.begin, at::zeros({4})), std::logic_error);
+  EXPECT_THROW(reduction->add(own.begin, at::zeros({3}, at::kDouble)), std::logic_error);
+  reduction->add(own.begin, at::zeros({3}));
+  EXPECT_THROW(reduction->finish(), std::logic_error);
+}
+INSTANTIATE_TEST_SUITE_P(, BothKindsTest,
+                         ::testing::Values(config::Reduction::kOrdered, config::Reduction::kFast));
+
+TEST(FastReductionTest, sum_agrees_with_the_tree_up_to_rounding_for_any_bucket_size) {
+  for (const std::int64_t bucket_bytes : {1, 40, 4096, 1 << 20}) {
+    const ReductionOptions options{
+        .kind = config::Reduction::kFast, .num_microbatches = 13, .size = 1001, .bucket_bytes = bucket_bytes};
+    const auto reduction = make_step_reduction(testing::world(), options);
+    for (std::int64_t step = 0; step < 2; ++step) {
+      const auto& sum = run_step(*reduction, step, options);
+      // Against the sum of magnitudes: huge values may cancel.
+      auto expected = at::zeros({1001}, at::kDouble), magnitude = at::zeros({1001}, at::kDouble);
+      for (std::int64_t m = 0; m < 13; ++m) {
+        auto leaf = leaf_of(step, m, 1001);
+        expected += tensor_of(leaf).to(at::kDouble);
+        magnitude += tensor_of(leaf).to(at::kDouble).abs();
+      }
+      EXPECT_TRUE(((sum.to(at::kDouble) - expected).abs() <= magnitude * 1e-6).all().item<bool>());
+    }
+  }
+}
+
+TEST(FastReductionTest, ranks_without_microbatches_add_nothing) {
+  const ReductionOptions options{.kind = config::Reduction::kFast, .num_microbatches = 1, .size = 4};
+  const auto reduction = make_step_reduction(testing::world(), options);
+  for (std::int64_t step = 0; step < 2; ++step) {
+    reduction->begin(step);
+    if (testing::world().rank() == 0) reduction->add(0, at::full({4}, 2.5));
+    EXPECT_TRUE(at::equal(reduction->finish(), at::full({4}, 2.5)));
+  }
+}
+
+}  // namespace
+}  // namespace cosub::collective
