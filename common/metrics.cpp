@@ -1,46 +1,58 @@
 #include "common/metrics.h"
 
-#include <fmt/format.h>
-#include <prometheus/exposer.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
+#include <signal.h>
 
-#include <exception>
+#include <optional>
+#include <thread>
 
-#include "common/error.h"
+#include "common/http.h"
 
 namespace cosub {
 namespace {
 
-std::unique_ptr<prometheus::Exposer> bind(const std::string& address, std::uint16_t port) {
-  // civetweb takes IPv6 addresses in brackets, as a URL does.
-  const bool is_ipv6 = address.find(':') != std::string::npos && !address.starts_with('[');
-  const std::string where =
-      is_ipv6 ? fmt::format("[{}]:{}", address, port) : fmt::format("{}:{}", address, port);
-  try {
-    return std::make_unique<prometheus::Exposer>(where, /*num_threads=*/1);
-  } catch (const std::exception&) {  // civetweb's text names neither address nor reason
-    throw IoError(
-        fmt::format("cannot serve metrics on {}: the port is taken or the address is not one of this host; "
-                    "choose another port (0 takes any free one)",
-                    where));
-  }
+/// A thread that takes no signal: those are for the threads of the program.
+std::thread quiet_thread(boost::asio::io_context& context) {
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::thread thread([&context] { context.run(); });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return thread;
 }
 
 }  // namespace
 
+// Served by our own http::Server: prometheus-cpp's exposer (civetweb) needs two seconds to end, at each
+// worker's exit.
 struct Metrics::Impl {
   Impl(const std::string& address, std::uint16_t port, Labels labels)
-      : registry(std::make_shared<prometheus::Registry>()),
-        exposer(bind(address, port)),
-        constant_labels(std::move(labels)) {
-    exposer->RegisterCollectable(registry);
+      : constant_labels(std::move(labels)),
+        server(std::in_place, boost::asio::make_strand(context.get_executor()), address, port,
+               [this](const http::Request& request) { return answer(request); }),
+        thread(quiet_thread(context)) {}
+  ~Impl() {
+    context.stop();
+    thread.join();
+    server.reset();
   }
 
-  std::shared_ptr<prometheus::Registry> registry;
-  std::unique_ptr<prometheus::Exposer> exposer;
+  http::Response answer(const http::Request& request) const;
+  std::string text() const { return prometheus::TextSerializer().Serialize(registry.Collect()); }
+
+  prometheus::Registry registry;
   Labels constant_labels;
+  boost::asio::io_context context{1};
+  std::optional<http::Server> server;
+  std::thread thread;
 };
+
+http::Response Metrics::Impl::answer(const http::Request& request) const {
+  if (request.target != "/metrics") return {404, "only /metrics is here\n", "text/plain"};
+  if (request.method != "GET") return {405, "only GET is allowed\n", "text/plain"};
+  return {200, text(), "text/plain; version=0.0.4; charset=utf-8"};
+}
 
 Metrics::Metrics(const std::string& address, std::uint16_t port, Labels constant_labels)
     : impl_(std::make_unique<Impl>(address, port, std::move(constant_labels))) {}
@@ -48,7 +60,7 @@ Metrics::Metrics(const std::string& address, std::uint16_t port, Labels constant
 Metrics::~Metrics() = default;
 
 std::uint16_t Metrics::port() const {
-  return static_cast<std::uint16_t>(impl_->exposer->GetListeningPorts().at(0));
+  return impl_->server->port();
 }
 
 prometheus::Counter& Metrics::counter(const std::string& name, const std::string& help,
@@ -57,7 +69,7 @@ prometheus::Counter& Metrics::counter(const std::string& name, const std::string
       .Name(name)
       .Help(help)
       .Labels(impl_->constant_labels)
-      .Register(*impl_->registry)
+      .Register(impl_->registry)
       .Add(labels);
 }
 
@@ -66,7 +78,7 @@ prometheus::Gauge& Metrics::gauge(const std::string& name, const std::string& he
       .Name(name)
       .Help(help)
       .Labels(impl_->constant_labels)
-      .Register(*impl_->registry)
+      .Register(impl_->registry)
       .Add(labels);
 }
 
@@ -76,12 +88,12 @@ prometheus::Histogram& Metrics::histogram(const std::string& name, const std::st
       .Name(name)
       .Help(help)
       .Labels(impl_->constant_labels)
-      .Register(*impl_->registry)
+      .Register(impl_->registry)
       .Add(labels, std::move(bounds));
 }
 
 std::string Metrics::text() const {
-  return prometheus::TextSerializer().Serialize(impl_->registry->Collect());
+  return impl_->text();
 }
 
 }  // namespace cosub

@@ -1,6 +1,6 @@
-// A process's Prometheus page: a registry and an HTTP exposer on a free (or given) port, over prometheus-cpp.
-// Construct once per process; families and metrics returned live as long as the object; updating them is
-// thread-safe.
+// A process's Prometheus page: prometheus-cpp's registry, served on a free (or given) port from a thread of
+// its own. Construct once per process; families and metrics returned live as long as the object; updating
+// them is thread-safe.
 #pragma once
 
 #include <prometheus/counter.h>

@@ -38,6 +38,13 @@ TEST(Metrics, ServesItsPageOnAFreePort) {
   }
 }
 
+TEST(Metrics, HasNoOtherPage) {
+  const Metrics metrics("127.0.0.1", 0, {});
+  http::Client client("127.0.0.1:" + std::to_string(metrics.port()));
+  EXPECT_EQ(client.get("/").status, 404);
+  EXPECT_EQ(client.post("/metrics", "").status, 405);
+}
+
 TEST(Metrics, SameNameAndLabelsAreTheSameMetric) {
   Metrics metrics("127.0.0.1", 0, {});
   EXPECT_EQ(&metrics.gauge("a", "A", {{"x", "1"}}), &metrics.gauge("a", "A", {{"x", "1"}}));
@@ -63,9 +70,10 @@ TEST(Metrics, PagePassesPromtool) {
 
 TEST(Metrics, TakenPortIsNamedWithARemedy) {
   const Metrics first("127.0.0.1", 0, {});
-  EXPECT_THAT([&] { Metrics second("127.0.0.1", first.port(), {}); },
-              ThrowsMessage<IoError>(AllOf(HasSubstr("127.0.0.1:" + std::to_string(first.port())),
-                                           HasSubstr("choose another port"))));
+  EXPECT_THAT(
+      [&] { Metrics second("127.0.0.1", first.port(), {}); },
+      ThrowsMessage<IoError>(AllOf(HasSubstr("127.0.0.1:" + std::to_string(first.port())),
+                                   HasSubstr("Address already in use"), HasSubstr("choose another"))));
   EXPECT_THROW(Metrics("192.0.2.1", 0, {}), IoError);  // an address of nobody (RFC 5737)
 }
 
