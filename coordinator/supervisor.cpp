@@ -268,9 +268,10 @@ void Supervisor::complain(const std::string& about, const std::string& problem) 
 
 void Supervisor::tell_address(const PipelineState& pipeline) {
   for (const StageState& stage : pipeline.stages) {
-    if (stage.live_attempt() == nullptr) continue;
+    const StageFolder folder = pipeline.stage_folder(stage.name);
+    if (stage.live_attempt() == nullptr || !std::filesystem::exists(folder.root)) continue;
     try {
-      write_coordinator(pipeline.stage_folder(stage.name), {options_.address, store_.generation()});
+      write_coordinator(folder, {options_.address, store_.generation()});
     } catch (const IoError& problem) {
       spdlog::warn("{}/{}: its workers cannot be told the new address: {}", pipeline.name, stage.name,
                    problem.what());
