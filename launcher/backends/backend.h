@@ -10,6 +10,8 @@
 //   token         0600: the bearer token of this attempt's reports
 //   rank-K.log    stdout and stderr of rank K; wrapper.log of the wrapper and mpirun
 //   status.json   by rank 0 every 30 s: protocol::Report
+//   error-rank-K.json  by a rank that fails by itself (launcher/attempt/exit_reason.h)
+//   command, environment, hosts  by start(), for people: what runs, in a form to copy and paste
 //   exit.json     by the wrapper, atomically, last: ExitRecord. Decides how the attempt ended.
 #pragma once
 
@@ -67,6 +69,7 @@ class Backend {
   /// Writes launch.json and starts the wrapper. Returns its identity.
   virtual ProcessId start(const LaunchSpec& spec) = 0;
   /// The wrapper of an attempt, by its claim and else by its UUID in the process table.
+  /// kUnknown: claimed on another host. kGone also where a coordinator voided it, or after a reboot.
   virtual Liveness probe(const std::filesystem::path& attempt_folder, const std::string& uuid) const = 0;
   /// Asks the wrapper to checkpoint and stop (TERM), or to end at once (`now`: QUIT). False when it is gone.
   virtual bool stop(const std::filesystem::path& attempt_folder, bool now) = 0;
