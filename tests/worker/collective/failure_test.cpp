@@ -15,10 +15,13 @@ namespace {
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
+// Far below the 5 minutes that a rank waits unless told otherwise, far above what a job takes on a busy
+// machine.
+constexpr std::chrono::seconds kLimit(120);
+
 struct JobEnd {
-  int exit_code = 0;
+  int exit_code = 0;  // -1: it did not end within kLimit
   std::string output;
-  std::chrono::duration<double> seconds{};
 };
 
 JobEnd run_job(const std::string& operation, int ranks) {
@@ -35,12 +38,10 @@ JobEnd run_job(const std::string& operation, int ranks) {
   options.environment = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}};
   options.output = folder.path() / "output";
   options.die_with_parent = true;
-  const auto start = std::chrono::steady_clock::now();
   const auto job = spawn(options);
-  const auto exit_code = wait_for_exit(job.pid, std::chrono::seconds(60));
-  const auto seconds = std::chrono::steady_clock::now() - start;
+  const auto exit_code = wait_for_exit(job.pid, kLimit);
   if (!exit_code) send_signal(job, SIGKILL);
-  return {exit_code.value_or(-1), read_file(options.output), seconds};
+  return {exit_code.value_or(-1), read_file(options.output)};
 }
 
 class MissingRankTest : public ::testing::TestWithParam<const char*> {};
@@ -51,16 +52,16 @@ TEST_P(MissingRankTest, others_name_the_wait_within_the_limit_and_the_job_ends) 
   EXPECT_THAT(job.output, ContainsRegex("rank 0 of 2 on [^ ]+ waited 300 ms for "));
   EXPECT_THAT(job.output, HasSubstr(operation + " (step 12)"));
   EXPECT_EQ(job.exit_code, 3);
-  EXPECT_LT(job.seconds.count(), 30);
 }
 INSTANTIATE_TEST_SUITE_P(, MissingRankTest,
                          ::testing::Values("all_reduce_sum", "broadcast", "all_to_all", "all_gather",
-                                         "barrier"),
-                         [](const auto& info) { return std::string(info.param); });
+                                           "barrier"),
+                         [](const auto& operation) { return std::string(operation.param); });
 
 TEST(FailureTest, direct_exchanges_name_the_rank_that_is_missing) {
   const auto job = run_job("all_gather", 3);
-  EXPECT_THAT(job.output, ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for rank 2 in all_gather"));
+  EXPECT_THAT(job.output,
+              ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for ranks? ([01], )?2 in all_gather"));
 }
 
 TEST(FailureTest, buckets_are_named) {
@@ -89,13 +90,11 @@ TEST(FailureTest, a_rank_that_fails_by_itself_leaves_at_once_and_ends_the_others
   const auto job = run_job("unwinding", 3);
   EXPECT_THAT(job.output, HasSubstr("loss is not a number"));
   EXPECT_EQ(job.exit_code, 3);
-  EXPECT_LT(job.seconds.count(), 30) << "the others wait up to 5 minutes";
 }
 
 TEST(FailureTest, abort_ends_every_rank_with_its_code) {
   const auto job = run_job("abort", 3);
   EXPECT_EQ(job.exit_code, 42);
-  EXPECT_LT(job.seconds.count(), 30);
 }
 
 }  // namespace
