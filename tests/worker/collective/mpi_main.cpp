@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <string>
 
 #include "tests/worker/collective/mpi_world.h"
 
@@ -15,14 +16,16 @@ namespace {
 std::unique_ptr<collective::Communicator> connected;
 
 class FailuresOnly : public ::testing::EmptyTestEventListener {
+  // Remembered, because GoogleTest holds its lock while it reports a result: asking it then would never
+  // return.
+  void OnTestStart(const ::testing::TestInfo& test) override { test_ = test.name(); }
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    std::fprintf(stderr, "rank %d: %s: %s:%d\n%s\n", static_cast<int>(world().rank()),
-                 test == nullptr ? "outside a test" : test->name(),
-                 result.file_name() == nullptr ? "?" : result.file_name(), result.line_number(),
-                 result.message());
+    const char* file = result.file_name() == nullptr ? "?" : result.file_name();
+    std::fprintf(stderr, "rank %d: %s: %s:%d\n%s\n", static_cast<int>(world().rank()), test_.c_str(), file,
+                 result.line_number(), result.message());
   }
+  std::string test_ = "outside a test";
 };
 
 }  // namespace
