@@ -74,12 +74,18 @@ class Fields {
   Fields& add_note(const std::string& key, const std::string& allowed, const std::string& help) {
     return add_custom(
         key, allowed, help, [](const Tree&, S&, Problems&) {},
-        [](const S&, Keys) -> std::optional<Tree> { return std::nullopt; }, Effect::kNone);
+        [](const S&, Keys) -> std::optional<Tree> { return std::nullopt; });
   }
 
   /// The key added last must be given.
   Fields& required() {
     shape_.rows.back().required = true;
+    shape_.rows.back().default_text.clear();
+    return *this;
+  }
+
+  /// The default of the key added last is no value that anybody can give.
+  Fields& without_default() {
     shape_.rows.back().default_text.clear();
     return *this;
   }

@@ -67,7 +67,7 @@ StageFile load_stage_file(const std::filesystem::path& file, const std::vector<s
   if (problems.empty() || document.kind == Tree::Kind::kMap) {
     apply_overrides(document, overrides, problems);
     stage_file_fields().read(document, stage, problems);
-    if (const Tree* const tree = document.find("stage")) validate_stage(stage.stage, *tree, problems);
+    if (const Tree* const tree = document.find("stage")) validate_stage(stage.stage, *tree, true, problems);
     if (!stage.stage.init.stage.empty() && stage.init_folder.empty()) {
       refuse_key(document, "init_folder", "nothing beside stage.init.stage", "that stage's folder", problems);
     }

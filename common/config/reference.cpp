@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <map>
+
 #include "common/config/pipeline.h"
 #include "common/config/schema.h"
 
@@ -8,8 +10,8 @@ namespace {
 
 constexpr auto kIntroduction = R"(# The pipeline file
 
-<!-- Made by reference_markdown() from common/config/schema*.cpp: `COSUB_UPDATE_DOCS=1 build/release/tests/config_reference_test`
-     writes it again. -->
+<!-- Made by reference_markdown() from common/config/schema*.cpp: `COSUB_UPDATE_DOCS=1 COSUB_SOURCE_DIR=.
+     build/release/tests/config_reference_test` writes it again. -->
 
 A pipeline file is YAML: a name, what it runs on, and a list of stages. `configs/quickstart.yaml` is one to start from.
 `cosub run --dry-run FILE` prints the file as it was understood, every key written out.
@@ -39,23 +41,38 @@ std::string table_row(const ShapeRow& row, bool is_free) {
                      escaped(given), escaped(row.help));
 }
 
-void describe(const Shape& shape, const std::string& title, const std::string& prefix, bool is_free,
-              std::string& out) {
-  out += fmt::format("\n## {}\n\n| Key | Allowed | Default | Meaning |\n|---|---|---|---|\n", title);
-  for (const ShapeRow& row : shape.rows) out += table_row(row, is_free || row.effect == Effect::kNone);
-  for (const ShapeRow& row : shape.rows) {
-    if (row.shape == nullptr) continue;
-    const std::string path = prefix + row.key + (row.is_list ? "[]" : "");
-    describe(*row.shape, "`" + path + "`", path + ".", is_free || row.effect == Effect::kNone, out);
+/// One section for each struct, in the order of the file; a struct that stands in two places is described in
+/// the first.
+class Sections {
+ public:
+  std::string text;
+
+  void add(const Shape& shape, const std::string& title, const std::string& prefix, bool is_free) {
+    const auto [first, is_new] = described_.emplace(&shape, title);
+    text += fmt::format("\n## {}\n\n", title);
+    if (!is_new) {
+      text += fmt::format("The keys of {}.\n", first->second);
+      return;
+    }
+    text += "| Key | Allowed | Default | Meaning |\n|---|---|---|---|\n";
+    for (const ShapeRow& row : shape.rows) text += table_row(row, is_free || row.effect == Effect::kNone);
+    for (const ShapeRow& row : shape.rows) {
+      if (row.shape == nullptr) continue;
+      const std::string path = prefix + row.key + (row.is_list ? "[]" : "");
+      add(*row.shape, "`" + path + "`", path + ".", is_free || row.effect == Effect::kNone);
+    }
   }
-}
+
+ private:
+  std::map<const Shape*, std::string> described_;
+};
 
 }  // namespace
 
 std::string reference_markdown() {
-  std::string text = kIntroduction;
-  describe(pipeline_fields().shape(), "The pipeline", "", false, text);
-  return text;
+  Sections sections;
+  sections.add(pipeline_fields().shape(), "The pipeline", "", false);
+  return kIntroduction + sections.text;
 }
 
 }  // namespace cosub::config

@@ -15,6 +15,10 @@ std::optional<std::int64_t> read_int(std::string_view text);
 std::optional<std::uint64_t> read_unsigned(std::string_view text);
 std::optional<bool> read_flag(std::string_view text);
 
+/// Where the text stops being UTF-8 without control characters (other than tab and line ends); nullopt:
+/// nowhere.
+std::optional<std::size_t> find_unreadable(std::string_view text);
+
 /// The shortest text that reads back as the same double.
 std::string double_text(double value);
 

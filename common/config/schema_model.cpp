@@ -77,6 +77,7 @@ const Fields<ModelConfig>& model_fields() {
                "init.stage")
           .add("classes", &ModelConfig::classes, whole(whole_at_least(1)),
                "number of classes; required, or taken from init.stage")
+          .without_default()
           .add("channels", &ModelConfig::channels, whole(one_of({1, 3})), "of the input image")
           .add("image_size", &ModelConfig::image_size, whole(whole_at_least(1)),
                "side of the square input in pixels")

@@ -108,12 +108,27 @@ void check_submodels(const Check& check) {
   }
 }
 
+/// Whether init.stage leads, stage by stage, to one that has none.
+bool has_whole_chain(const PipelineConfig& pipeline, const StageConfig& stage) {
+  const StageConfig* link = &stage;
+  for (std::size_t steps = 0; steps <= pipeline.stages.size(); ++steps) {
+    if (link->init.stage.empty()) return true;
+    const auto next = std::find_if(pipeline.stages.begin(), pipeline.stages.end(),
+                                   [&](const StageConfig& other) { return other.name == link->init.stage; });
+    if (next == pipeline.stages.end()) return false;
+    link = &*next;
+  }
+  return false;  // a cycle
+}
+
 void check_cluster(const PipelineConfig& pipeline, const Tree& tree, Problems& problems) {
   const ClusterConfig& cluster = pipeline.cluster;
   const StageConfig* smallest = nullptr;
   std::int64_t most = 0;
-  for (const StageConfig& stage : pipeline.stages) {
-    if (stage.task != TaskKind::kClassify) continue;
+  for (std::size_t i = 0; i < pipeline.stages.size(); ++i) {
+    const StageConfig& stage = pipeline.stages[i];
+    const Check check{stage, tree.find("stages")->items[i], problems};
+    if (stage.task != TaskKind::kClassify || !check.sound({"batch.global", "batch.micro"})) continue;
     const std::int64_t num_microbatches = std::max<std::int64_t>(1, stage.batch.global / stage.batch.micro);
     if (smallest != nullptr && num_microbatches >= most) continue;
     smallest = &stage;
@@ -141,11 +156,11 @@ void refuse_key(const Tree& tree, const std::string& key, const std::string& fou
   problems.add(located.node->place, located.path, fmt::format("found {}; allowed: {}.", found, allowed));
 }
 
-void validate_stage(const StageConfig& stage, const Tree& tree, Problems& problems) {
+void validate_stage(const StageConfig& stage, const Tree& tree, bool inherits, Problems& problems) {
   const Check check{stage, tree, problems};
   check_batch(check);
   check_schedule(check);
-  check_data(check);
+  if (inherits) check_data(check);
   check_model(check);
   check_init(check);
   check_submodels(check);
@@ -157,8 +172,9 @@ void validate_pipeline(const PipelineConfig& pipeline, const Tree& tree, Problem
   if (pipeline.stages.empty())
     refuse_key(tree, "stages", "no stage", "a list of at least one stage", problems);
   for (std::size_t i = 0; i < pipeline.stages.size(); ++i) {
-    if (stages->items[i].kind == Tree::Kind::kMap)
-      validate_stage(pipeline.stages[i], stages->items[i], problems);
+    if (stages->items[i].kind != Tree::Kind::kMap) continue;
+    validate_stage(pipeline.stages[i], stages->items[i], has_whole_chain(pipeline, pipeline.stages[i]),
+                   problems);
   }
   validate_graph(pipeline, *stages, problems);
   check_cluster(pipeline, tree, problems);

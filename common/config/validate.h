@@ -8,8 +8,10 @@
 
 namespace cosub::config {
 
-/// One stage by itself; `tree` is what it was read from and gives the places.
-void validate_stage(const StageConfig& stage, const Tree& tree, Problems& problems);
+/// One stage by itself; `tree` is what it was read from and gives the places. `inherits`: false where a wrong
+/// init.stage keeps it from having what it would take from there, so that this is not complained about as
+/// well.
+void validate_stage(const StageConfig& stage, const Tree& tree, bool inherits, Problems& problems);
 
 /// The pipeline: its stages, how they depend on each other (validate_graph.cpp), and whether the cluster fits
 /// them.

@@ -24,6 +24,16 @@ Place place_of(const std::shared_ptr<const Source>& source, const YAML::Mark& ma
   return {source, mark.line + 1, mark.column + 1};
 }
 
+YAML::Mark mark_of(const std::string& text, std::size_t at) {
+  YAML::Mark mark;
+  mark.line =
+      static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
+  const std::size_t line_end = at == 0 ? std::string::npos : text.rfind('\n', at - 1);
+  mark.column = static_cast<int>(at - (line_end == std::string::npos ? 0 : line_end + 1));
+  mark.pos = static_cast<int>(at);
+  return mark;
+}
+
 std::size_t count_nodes(const Tree& tree) {
   std::size_t count = 1;
   for (const Tree& item : tree.items) count += count_nodes(item);
@@ -135,6 +145,17 @@ class Builder : public YAML::EventHandler {
   std::size_t num_nodes_ = 0;
 };
 
+/// What usually lies behind yaml-cpp's shorter messages.
+std::string hint_for(const std::string& message) {
+  if (message == "illegal map value")
+    return " (a ':' too many, or wrong indentation, in this line or the one before)";
+  if (message == "end of map not found" || message == "end of sequence not found") {
+    return " (this line is indented unlike the lines before it)";
+  }
+  if (message.find("flow") != std::string::npos) return " (a bracket or comma is missing before this)";
+  return "";
+}
+
 /// What `<<: *base` (or a list of them) brings, for keys that are not given beside it.
 void apply_merge_key(Tree& tree, Problems& problems) {
   Tree merged;
@@ -182,6 +203,10 @@ void name_keys(Tree& tree, const std::string& path, Problems& problems) {
 
 Tree read_yaml(const std::string& text, const std::shared_ptr<const Source>& source, Problems& problems,
                const std::string& path) {
+  if (const std::optional<std::size_t> at = find_unreadable(text)) {
+    problems.add(place_of(source, mark_of(text, *at)), path, "not UTF-8 text, or a control character.");
+    return Tree();
+  }
   Builder builder(source);
   try {
     std::istringstream stream(text);
@@ -191,7 +216,8 @@ Tree read_yaml(const std::string& text, const std::shared_ptr<const Source>& sou
       problems.add(rest.root.place, path, "a second YAML document begins here; allowed: one document.");
     }
   } catch (const YAML::Exception& error) {
-    problems.add(place_of(source, error.mark), path, "not valid YAML: " + error.msg + ".");
+    problems.add(place_of(source, error.mark), path,
+                 fmt::format("not valid YAML: {}{}.", error.msg, hint_for(error.msg)));
     return Tree();
   }
   if (!builder.root.place.source) builder.root.place = {source, source->from_set ? 0 : 1, 1};

@@ -142,6 +142,7 @@ TEST(ConfigErrors, NameWhatIsMissing) {
 }
 
 TEST(ConfigErrors, OfOneMistakeAreOneMessage) {
+  EXPECT_THAT(refusal(with("global: 128", "global: 48"), {"cluster.ranks=3"}), Not(HasSubstr("\n")));
   EXPECT_THAT(refusal(with("global: 128", "global: x")), Not(HasSubstr("\n")));
   EXPECT_THAT(refusal(with("      classes: 10\n", "")), Not(HasSubstr("\n")));
   EXPECT_THAT(refusal(with("model:\n      name: resnet18", "model:\n      name: [resnet18]")),
@@ -178,7 +179,7 @@ TEST(ConfigErrors, OfNamesThatCannotBeFolders) {
 
 TEST(ConfigErrors, OfSubmodelsNameTheForms) {
   for (const char* keep :
-       {"evn", "first:0", "first:", "last:x", "\"2,1\"", "\"1,1\"", "\"1,\"", "\",\"", "\"\"", "-1"}) {
+       {"evn", "first:0", "\"first:\"", "last:x", "\"2,1\"", "\"1,1\"", "\"1,\"", "\",\"", "\"\"", "-1"}) {
     EXPECT_THAT(refusal(with("keep: even", std::string("keep: ") + keep)),
                 HasSubstr("submodels[0].keep: found"))
         << keep;

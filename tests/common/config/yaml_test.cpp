@@ -13,7 +13,16 @@ TEST(Yaml, SyntaxErrorsArePlaced) {
   EXPECT_THAT(refusal("name: [a\nstages: b"), HasSubstr("p.yaml:2:"));
   EXPECT_THAT(refusal("name: a\n\tseed: 1\n"), HasSubstr("p.yaml:2:1: not valid YAML: "));
   EXPECT_THAT(refusal("name: *nowhere\n"), HasSubstr("p.yaml:1:7: not valid YAML: "));
-  EXPECT_THAT(refusal("name: 'open\n"), HasSubstr("not valid YAML: "));
+  EXPECT_THAT(refusal("name: {a: b\n"), HasSubstr("not valid YAML: "));
+}
+
+TEST(Yaml, OtherTextThanUtf8IsRefused) {
+  EXPECT_EQ(refusal("name: a\nseed: \xff\n"), "p.yaml:2:7: not UTF-8 text, or a control character.");
+  for (const char* bytes :
+       {"\x04", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "\x80"}) {
+    EXPECT_EQ(refusal(std::string("x") + bytes), "p.yaml:1:2: not UTF-8 text, or a control character.");
+  }
+  EXPECT_THAT(refusal("a: é日😀"), HasSubstr("unknown key 'a'"));
 }
 
 TEST(Yaml, DuplicateKeysAreRefused) {
