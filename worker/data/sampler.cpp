@@ -8,8 +8,8 @@
 namespace cosub::data {
 namespace {
 
-constexpr std::uint32_t kRounds =
-    8;  // four make it pseudorandom for large domains (Luby & Rackoff); small ones need more
+// Four make it pseudorandom for large domains (Luby & Rackoff 1988); small ones need more.
+constexpr std::uint32_t kRounds = 8;
 
 }  // namespace
 

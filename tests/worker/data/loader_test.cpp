@@ -143,8 +143,7 @@ TEST_F(ToyLoader, PaddingIsBlackBeforeNormalising) {
   EXPECT_EQ(microbatch.images.min().item<float>(), -0.5f);  // (0 / 255 - 0.25) / 0.5
 }
 
-TEST_F(ToyLoader, DestructionDoesNotWaitForWhatNobodyAsksFor) {
-  options_.data.loader_threads = 3;
+TEST(TrainLoader, DestructionDoesNotWaitForWhatNobodyAsksFor) {
   auto fake = std::make_shared<FakeSource>(1000);
   TrainLoader::Options options = plain_options(1000);
   options.data.loader_threads = 3;
