@@ -18,7 +18,7 @@ constexpr int kLimit = 600;
 
 /// A job of every kind of end: killed, vanished, preempted, an own error, complete.
 Fate eventful(const FakeJob& job) {
-  if (job.age < 2) return {Fate::kGoesOn};
+  if (job.age < 4) return {Fate::kGoesOn};  // long enough to overlap with a successor started too early
   if (job.stage == "pretrain" && job.spec.attempt == 1)
     return {Fate::kExits, {137, "rank 1 killed", 1, true}};
   if (job.stage == "pretrain" && job.spec.attempt == 2) return {Fate::kVanishes};
@@ -27,21 +27,21 @@ Fate eventful(const FakeJob& job) {
   return {Fate::kCompletes};
 }
 
-/// One tick; after a crash the coordinator is made again. True when it crashed.
+/// One request and a pass of time. After a crash the coordinator is made again, and looks before time passes:
+/// a wrapper that was being started is not to be seen then. True when it crashed.
 template <class Request>
 bool survive(Rig& rig, Request request) {
-  bool crashed = false;
   try {
     request();
   } catch (const Crash&) {
-    crashed = true;
     const auto fault = std::exchange(rig.fault, nullptr);
     rig.restart();
     rig.fault = fault;
+    return true;
   }
   rig.cluster.pass_time();
   rig.now += std::chrono::milliseconds(200);
-  return crashed;
+  return false;
 }
 
 /// To the end, submitting until it is known and stopping and resuming on the way. True when it crashed at
