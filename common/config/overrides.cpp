@@ -118,7 +118,8 @@ void apply_overrides(Tree& document, const std::vector<std::string>& overrides, 
                    fmt::format("found {}; allowed: KEY=VALUE, as in cluster.ranks=4.", quoted(text)));
       continue;
     }
-    apply(document, key, read_yaml(text.substr(equals + 1), source, problems, key), problems);
+    Tree value = read_yaml(text.substr(equals + 1), source, problems, key);
+    if (!problems.concerns(key)) apply(document, key, std::move(value), problems);
   }
 }
 

@@ -203,9 +203,12 @@ void name_keys(Tree& tree, const std::string& path, Problems& problems) {
 
 Tree read_yaml(const std::string& text, const std::shared_ptr<const Source>& source, Problems& problems,
                const std::string& path) {
+  Tree nothing;
+  nothing.path = path;
+  nothing.place = {source, source->from_set ? 0 : 1, 1};
   if (const std::optional<std::size_t> at = find_unreadable(text)) {
     problems.add(place_of(source, mark_of(text, *at)), path, "not UTF-8 text, or a control character.");
-    return Tree();
+    return nothing;
   }
   Builder builder(source);
   try {
@@ -218,9 +221,9 @@ Tree read_yaml(const std::string& text, const std::shared_ptr<const Source>& sou
   } catch (const YAML::Exception& error) {
     problems.add(place_of(source, error.mark), path,
                  fmt::format("not valid YAML: {}{}.", error.msg, hint_for(error.msg)));
-    return Tree();
+    return nothing;
   }
-  if (!builder.root.place.source) builder.root.place = {source, source->from_set ? 0 : 1, 1};
+  if (!builder.root.place.source) return nothing;
   name_keys(builder.root, path, problems);
   return std::move(builder.root);
 }

@@ -57,6 +57,8 @@ TEST(ConfigOverrides, ErrorsSayWhichSetTheyAre) {
   EXPECT_THAT(refusal(kValid, {"cluster.ranks=9"}),
               HasSubstr("--set cluster.ranks: found 9, but a step of stage 'pretrain'"));
   EXPECT_THAT(refusal(kValid, {"name=[a"}), HasSubstr("--set name: not valid YAML: "));
+  EXPECT_EQ(refusal(kValid, {"stages.none.ema=\xff"}),
+            "--set stages.none.ema: not UTF-8 text, or a control character.");
   EXPECT_THAT(refusal(kValid, {"name="}), HasSubstr("--set name: found nothing; allowed: letters"));
   EXPECT_THAT(refusal(kValid, {"stages.evaluate.submodels.0.keep=odd"}),
               HasSubstr("'stages.evaluate.submodels' is a list; allowed: to set it as a whole"));
