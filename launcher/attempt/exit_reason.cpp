@@ -70,6 +70,12 @@ ExitRecord own_error(int exit_code, std::string reason, int failed_rank = -1) {
   return record;
 }
 
+ExitRecord by_rank_error(const RankError& error) {
+  ExitRecord record = own_error(error.exit_code == 0 ? 1 : error.exit_code, error.reason, error.rank);
+  record.step = error.step;
+  return record;
+}
+
 /// The stop itself, where it explains the end.
 std::optional<ExitRecord> by_stop(const JobEnd& end, const std::optional<SignalDeath>& death) {
   const int signal_of_mpirun = WIFSIGNALED(end.wait_status) ? WTERMSIG(end.wait_status) : 0;
@@ -81,9 +87,12 @@ std::optional<ExitRecord> by_stop(const JobEnd& end, const std::optional<SignalD
       return std::nullopt;
     case StopStage::kAsked:
       // Whoever dies of SIGUSR1 had not yet got as far as handling it, so there was nothing to save.
-      if (signal_of_mpirun == SIGUSR1 || (death && death->signal == SIGUSR1)) {
+      if (death && death->signal == SIGUSR1) {
         return from_outside(kInterrupted, "stopped on request before the first step");
       }
+      // mpirun dies of it in its first and last moments.
+      if (signal_of_mpirun == SIGUSR1 && !end.errors.empty()) return by_rank_error(end.errors.front());
+      if (signal_of_mpirun == SIGUSR1) return from_outside(kInterrupted, "stopped on request");
       return std::nullopt;
     case StopStage::kTerminated:
       return from_outside(128 + SIGTERM, late + "terminated");
@@ -93,12 +102,6 @@ std::optional<ExitRecord> by_stop(const JobEnd& end, const std::optional<SignalD
       return from_outside(128 + SIGKILL, "ended at once on request, without a checkpoint");
   }
   return std::nullopt;
-}
-
-ExitRecord by_rank_error(const RankError& error) {
-  ExitRecord record = own_error(error.exit_code == 0 ? 1 : error.exit_code, error.reason, error.rank);
-  record.step = error.step;
-  return record;
 }
 
 /// mpirun's words about anything but a death by signal; else its exit code and the first thing it said.

@@ -133,7 +133,8 @@ void Supervisor::obey(StopStage request) {
   } else if (request == StopStage::kAsked && stop_ == StopStage::kNone) {
     stop_ = StopStage::kAsked;
     asked_at_ = Clock::now();
-    escalate();
+    send_signal(mpirun_, SIGUSR1);
+    next_ = std::min(asked_at_ + kRepeat, asked_at_ + spec_.grace);
   }
 }
 
@@ -144,7 +145,7 @@ void Supervisor::escalate() {
       return;
     case StopStage::kAsked:
       if (now < asked_at_ + spec_.grace) {
-        send_signal(mpirun_, SIGUSR1);
+        if (has_ranks()) send_signal(mpirun_, SIGUSR1);
         next_ = std::min(now + kRepeat, asked_at_ + spec_.grace);
         return;
       }
@@ -162,6 +163,12 @@ void Supervisor::escalate() {
       kill_job();
       next_ = now + 1s;
   }
+}
+
+/// Whether mpirun has anybody to pass a signal on to. Without that it may be on its way out, no longer handle
+/// SIGUSR1, and die of it instead of telling us the job's exit code.
+bool Supervisor::has_ranks() const {
+  return find_processes_of_attempt(spec_.uuid).size() > 1;
 }
 
 void Supervisor::kill_job() {

@@ -45,6 +45,7 @@ class Supervisor {
   void wait_for_event(int mpirun_descriptor);
   void obey(StopStage request);
   void escalate();
+  bool has_ranks() const;
   void kill_job();
   void clear_leftovers();
 

@@ -127,6 +127,8 @@ TEST(ExitReason, AnErrorDuringAStopIsStillAnError) {
   end.stop = StopStage::kAsked;
   end.errors = {{0, "no space left", 5, 1, "a"}};
   EXPECT_EQ(exit_record(end).reason, "no space left");
+  end.wait_status = SIGUSR1;
+  EXPECT_EQ(exit_record(end).reason, "no space left") << "mpirun died of a late repeat of the request";
 }
 
 TEST(ExitReason, ErrorFilesComeEarliestFirstAndDamagedOnesAreLeftOut) {
