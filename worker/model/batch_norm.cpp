@@ -1,10 +1,67 @@
 #include "worker/model/batch_norm.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "common/error.h"
+#include "worker/model/batch_norm_kernel.h"
 
 namespace cosub::model {
+namespace {
+
+RowMatrix rows_of(const at::Tensor& x) {
+  return {x.numel() / x.size(1), x.size(1), at::get_num_threads()};
+}
+
+const float* data(const at::Tensor& x) {
+  return x.const_data_ptr<float>();
+}
+
+/// Training BatchNorm of a channels_last float batch on CPU, by batch_norm_kernel.h.
+struct RowBatchNorm : public torch::autograd::Function<RowBatchNorm> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            const at::Tensor& weight, const at::Tensor& bias, at::Tensor* batch_mean,
+                            at::Tensor* batch_var, double eps) {
+    const RowMatrix shape = rows_of(x);
+    const at::Tensor mean = at::empty({shape.channels}), var = at::empty({shape.channels});
+    column_moments(shape, data(x), mean.mutable_data_ptr<float>(), var.mutable_data_ptr<float>());
+    const at::Tensor inverse_std = (var + eps).rsqrt();
+    const at::Tensor y = at::empty_like(x);
+    normalize_rows(shape, data(x), data(mean), data(inverse_std * weight), data(bias),
+                   y.mutable_data_ptr<float>());
+    if (batch_mean->defined()) {  // pointers, because an undefined tensor is no argument to apply()
+      const auto count = static_cast<double>(shape.rows);
+      batch_mean->copy_(mean);
+      batch_var->copy_(var * (count / (count - 1.0)));
+    }
+    context->save_for_backward({x, weight, mean, inverse_std});
+    return y;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &mean = saved[2], &inverse_std = saved[3];
+    const RowMatrix shape = rows_of(x);
+    const at::Tensor dy = gradients[0].contiguous(at::MemoryFormat::ChannelsLast);
+    const at::Tensor sum_dy = at::empty({shape.channels}), sum_dy_x = at::empty({shape.channels});
+    gradient_sums(shape, data(dy), data(x), data(mean), sum_dy.mutable_data_ptr<float>(),
+                  sum_dy_x.mutable_data_ptr<float>());
+    const at::Tensor scale = weight * inverse_std;
+    const at::Tensor per_row = scale / static_cast<double>(shape.rows);
+    const at::Tensor dx = at::empty_like(x);
+    input_gradient(shape, data(dy), data(x), data(mean), data(scale), data(per_row * sum_dy),
+                   data(per_row * inverse_std.square() * sum_dy_x), dx.mutable_data_ptr<float>());
+    return {dx, sum_dy_x * inverse_std, sum_dy, {}, {}, {}};
+  }
+};
+
+bool has_row_kernel(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+}  // namespace
 
 void BatchStatistics::add(BatchNorm2d& layer) {
   layers_.push_back(&layer);
@@ -68,6 +125,7 @@ at::Tensor BatchNorm2d::forward(const at::Tensor& x) {
                     "variance: raise batch.micro or model.image_size, or lower model.drop_rate",
                     x.size(1)));
   }
+  if (has_row_kernel(x)) return RowBatchNorm::apply(x, weight, bias, &batch_mean_, &batch_var_, eps_);
   // With momentum 1 the "running" tensors become exactly this batch's mean and unbiased variance.
   return at::batch_norm(x, weight, bias, batch_mean_, batch_var_, true, 1.0, eps_, true);
 }

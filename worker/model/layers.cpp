@@ -50,7 +50,8 @@ Conv2d::Conv2d(std::int64_t in_channels, std::int64_t out_channels, Options opti
 at::Tensor Conv2d::forward(const at::Tensor& x) const {
   const std::array<std::int64_t, 2> stride = {stride_, stride_};
   const std::array<std::int64_t, 2> padding = {padding_, padding_};
-  return at::conv2d(x, weight, bias, stride, padding);
+  // Parameters stay NCHW; left to itself the convolution would convert them anew in each of its three passes.
+  return at::conv2d(x, weight.contiguous(x.suggest_memory_format()), bias, stride, padding);
 }
 
 void init_normal(at::Tensor& tensor, double std, std::uint64_t stream, const std::string& name) {

@@ -46,9 +46,13 @@ void keep_new_head(const Backbone& backbone, std::map<std::string, at::Tensor>& 
                backbone.classifier(), backbone.config().classes, ignored);
 }
 
-std::vector<std::string> names_of(const std::map<std::string, at::Tensor>& tensors) {
+/// The names in `tensors` that `others` lacks.
+std::vector<std::string> names_only_in(const std::map<std::string, at::Tensor>& tensors,
+                                       const std::map<std::string, at::Tensor>& others) {
   std::vector<std::string> names;
-  for (const auto& [name, tensor] : tensors) names.push_back(name);
+  for (const auto& [name, tensor] : tensors) {
+    if (!others.contains(name)) names.push_back(name);
+  }
   return names;
 }
 
@@ -65,11 +69,13 @@ std::string shape_problem(const Backbone& backbone, const std::string& name, con
 
 std::string problems(const Backbone& backbone, const std::map<std::string, at::Tensor>& wanted,
                      const std::map<std::string, at::Tensor>& state) {
+  const std::vector<std::string> missing = names_only_in(wanted, state),
+                                 unexpected = names_only_in(state, wanted);
   std::string text;
   for (const auto& [name, tensor] : wanted) {
     const auto given = state.find(name);
     if (given == state.end()) {
-      text += fmt::format("\n  {}: missing.{}", name, did_you_mean(name, names_of(state)));
+      text += fmt::format("\n  {}: missing.{}", name, did_you_mean(name, unexpected));
     } else if (given->second.sizes() != tensor.sizes()) {
       text += shape_problem(backbone, name, given->second, tensor);
     } else if (given->second.is_floating_point() != tensor.is_floating_point()) {
@@ -77,11 +83,8 @@ std::string problems(const Backbone& backbone, const std::map<std::string, at::T
                           at::toString(given->second.scalar_type()), at::toString(tensor.scalar_type()));
     }
   }
-  for (const auto& [name, tensor] : state) {
-    if (!wanted.contains(name)) {
-      text +=
-          fmt::format("\n  {}: not a tensor of this model.{}", name, did_you_mean(name, names_of(wanted)));
-    }
+  for (const std::string& name : unexpected) {
+    text += fmt::format("\n  {}: not a tensor of this model.{}", name, did_you_mean(name, missing));
   }
   return text;
 }

@@ -1,0 +1,80 @@
+"""Logits and names in eval mode against timm, with every parameter and buffer redrawn."""
+import parity
+import torch
+
+
+def images(kwargs, count=3):
+    size = kwargs.get("img_size", 40)
+    return torch.randn(count, kwargs["in_chans"], size, size, generator=torch.Generator().manual_seed(1))
+
+
+def forward(tool, key, double, *extra):
+    model, arguments, kwargs = parity.make(key)
+    weights, x = model.state_dict(), images(kwargs)
+    if double:
+        arguments, model, x = [*arguments, "--float64"], model.double(), x.double()
+    result = tool("forward", [*arguments, *extra], weights, {"input": x})
+    return result, model.eval(), x
+
+
+def test_logits_and_features_equal_timm(tool):
+    worst = {}
+    for key in parity.MODELS:
+        for double, limit in ((False, 1e-5), (True, 1e-10)):
+            result, model, x = forward(tool, key, double)
+            with torch.no_grad():
+                logits = model(x)
+                features = model.forward_head(model.forward_features(x), pre_logits=True)
+            found = max(parity.check_close(f"{key} logits", result["logits"], logits, limit),
+                        parity.check_close(f"{key} features", result["features"], features, limit))
+            worst[double] = max(worst.get(double, 0.0), found)
+    return f"largest difference {worst[False]:.2g} (float32), {worst[True]:.2g} (float64)"
+
+
+def test_names_are_timms(tool):
+    """Loading is strict: a tensor more, a tensor less or another name is refused and named."""
+    for key in parity.MODELS:
+        model, arguments, kwargs = parity.make(key)
+        state, tensors = model.state_dict(), {"input": images(kwargs)}
+        victim = next(name for name in state if name.endswith("norm2.weight") or name.endswith("bn2.running_var"))
+        less = {name: tensor for name, tensor in state.items() if name != victim}
+        assert victim in tool("forward", arguments, less, tensors, expect=78)
+        more = {**state, victim + "x": state[victim]}
+        message = tool("forward", arguments, more, tensors, expect=78)
+        assert victim + "x" in message and "Did you mean" in message, message
+    return f"{len(parity.MODELS)} models"
+
+
+def test_swapping_two_blocks_is_noticed(tool):
+    for key, first, second in (("deit3", "blocks.0.", "blocks.2."), ("resnet_basic", "layer1.0.", "layer1.1.")):
+        model, arguments, kwargs = parity.make(key)
+        state, x = model.state_dict(), images(kwargs)
+        swapped = dict(state)
+        for name, tensor in state.items():
+            if name.startswith(first):
+                other = second + name[len(first):]
+                swapped[name], swapped[other] = state[other], tensor
+        logits = tool("forward", arguments, swapped, {"input": x})["logits"]
+        with torch.no_grad():
+            found = parity.difference(logits, model.eval()(x))
+        assert found > 1e-3, f"{key}: swapped blocks change the logits by only {found:.3g}"
+    return "yes"
+
+
+def test_named_submodels_leave_blocks_out(tool):
+    result, model, x = forward(tool, "deit3", True, "--keep", "0,2")
+    model.blocks[1] = torch.nn.Identity()
+    vit = parity.check_close("deit3 without block 1", result["logits"], model(x), 1e-10)
+    result, model, x = forward(tool, "resnet_basic", True, "--keep", "odd")
+    blocks = [block for stage in (model.layer1, model.layer2, model.layer3, model.layer4) for block in stage]
+    for block in blocks[::2]:
+        last = block.bn2
+        last.weight.data.zero_()
+        last.bias.data.zero_()
+    resnet = parity.check_close("resnet without even blocks", result["logits"], model(x), 1e-10)
+    return f"largest difference {max(vit, resnet):.2g}"
+
+
+if __name__ == "__main__":
+    parity.main([test_logits_and_features_equal_timm, test_names_are_timms, test_swapping_two_blocks_is_noticed,
+                 test_named_submodels_leave_blocks_out])

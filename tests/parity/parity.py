@@ -1,0 +1,126 @@
+"""What the parity scripts share: models of timm with redrawn weights, calls of our tools, comparisons.
+
+Each script takes the path of model_tool. Everything missing ends it with a remedy and a non-zero status.
+"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+try:
+    import safetensors.torch
+    import timm
+    import torch
+except ImportError as error:
+    sys.exit(f"{error}. Parity tests need torch, timm 1.0.31 and safetensors: run scripts/setup, or "
+             "configure with -DCOSUB_PYTHON=PATH of a Python that has them.")
+
+torch.set_num_threads(1)
+
+# name -> (timm name, timm keyword arguments, --arch of our tools)
+VIT = dict(patch_size=4, embed_dim=24, depth=3, num_heads=3)
+NARROW = dict(channels=(8, 12, 16, 20), stem_type="deep", stem_width=4)
+MODELS = {
+    "deit3": ("deit3_small_patch16_224", dict(img_size=20, num_classes=7, in_chans=1, **VIT)),
+    "vit": ("vit_tiny_patch16_224", dict(img_size=16, num_classes=5, in_chans=3, mlp_ratio=3.0, **VIT)),
+    "resnet_basic": ("resnet18", dict(num_classes=6, in_chans=1, layers=(2, 1, 2, 1), **NARROW)),
+    "resnet_tiered": ("resnet18", dict(num_classes=6, in_chans=3, layers=(1, 1, 1, 1),
+                                       **{**NARROW, "stem_type": "deep_tiered"})),
+    "resnet_bottleneck": ("resnet50", dict(num_classes=9, in_chans=3, layers=(1, 2, 1, 1), channels=(8, 12, 16, 20))),
+}
+ARCH_KEYS = ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "layers", "channels", "stem_type",
+             "stem_width")
+
+
+def arch_arguments(kwargs):
+    arguments = []
+    for key in ARCH_KEYS:
+        if key in kwargs:
+            value = kwargs[key]
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            arguments += ["--arch", f"{key}={text}"]
+    return arguments
+
+
+def redraw(model, generator):
+    """Every parameter and buffer at a scale where a mistake shows (norms and LayerScale start as 1 and 1e-6)."""
+    norms = {name for name, module in model.named_modules()
+             if isinstance(module, (torch.nn.LayerNorm, torch.nn.BatchNorm2d))}
+
+    def uniform(tensor, low, high):
+        tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            owner = name.rpartition(".")[0]
+            if name.endswith("running_mean"):
+                uniform(tensor, -0.5, 0.5)
+            elif name.endswith("running_var"):
+                uniform(tensor, 0.5, 2.0)
+            elif name.endswith("num_batches_tracked"):
+                tensor.fill_(17)
+            elif name.endswith("gamma") or (owner in norms and name.endswith("weight")):
+                uniform(tensor, 0.5, 1.5)
+            elif name in ("pos_embed", "cls_token"):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.5)
+            elif tensor.ndim > 1:
+                fan_in = tensor[0].numel()
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * (2.0 / fan_in) ** 0.5)
+            else:
+                uniform(tensor, -0.5, 0.5)
+
+
+def make(key, seed=0):
+    """A timm model of MODELS with redrawn weights (float32 values), and the name arguments of our tools."""
+    name, kwargs = MODELS[key]
+    model = timm.create_model(name, **kwargs)
+    redraw(model, torch.Generator().manual_seed(seed))
+    return model, [name, *arch_arguments(kwargs)], kwargs
+
+
+class Tool:
+    """model_tool on tensors in memory."""
+
+    def __init__(self, program):
+        self.program = program
+        self.folder = tempfile.TemporaryDirectory(prefix="cosub-parity-")
+        self.calls = 0
+
+    def path(self, name):
+        return str(pathlib.Path(self.folder.name) / f"{name}-{self.calls}.safetensors")
+
+    def __call__(self, command, arguments, weights, tensors, expect=0):
+        self.calls += 1
+        save(weights, self.path("weights"))
+        save(tensors, self.path("input"))
+        done = subprocess.run([self.program, command, *arguments, "--weights", self.path("weights"),
+                               "--input", self.path("input"), "--output", self.path("output")],
+                              capture_output=True, text=True)
+        assert done.returncode == expect, f"{command} {arguments}: exit {done.returncode}\n{done.stderr}"
+        return safetensors.torch.load_file(self.path("output")) if expect == 0 else done.stderr
+
+
+def save(tensors, path):
+    safetensors.torch.save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def difference(ours, theirs):
+    """Norm of the difference over the norm of the reference."""
+    theirs = theirs.detach().double()
+    distance, norm = (ours.double() - theirs).norm().item(), theirs.norm().item()
+    return distance / norm if norm > 0.0 else distance
+
+
+def check_close(what, ours, theirs, limit):
+    assert ours.shape == theirs.shape, f"{what}: shape {tuple(ours.shape)}, timm has {tuple(theirs.shape)}"
+    found = difference(ours, theirs)
+    assert found <= limit, f"{what}: differs by {found:.3g}, limit {limit:.3g}"
+    return found
+
+
+def main(tests):
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: {sys.argv[0]} PATH_OF_model_tool")
+    tool = Tool(sys.argv[1])
+    for test in tests:
+        print(f"{test.__name__}: {test(tool)}", flush=True)
