@@ -35,7 +35,8 @@ Supervisor::Supervisor(Store& store, SupervisorOptions options)
       if (AttemptState* attempt = stage.live_attempt()) attempt->since = now;
     }
     tell_address(pipeline);
-    if (std::filesystem::exists(pipeline.folder)) try_write_results(pipeline);
+    std::error_code ignored;  // a folder that cannot be asked is treated as one that is not there
+    if (std::filesystem::exists(pipeline.folder, ignored)) try_write_results(pipeline);
   }
 }
 
@@ -49,7 +50,8 @@ void Supervisor::tick() {
       for (int round = 0; round < kMaxRounds && step(pipeline); ++round) {
       }
       complaints_.erase(pipeline.name);
-    } catch (const Error& problem) {
+    } catch (const std::exception& problem) {
+      // Whatever one run's folder does to us (a mount that went away, say), the other pipelines go on.
       complain(pipeline.name, problem.what());
       not_before_[pipeline.name] = options_.now() + kRetryPause;
     }
@@ -81,7 +83,7 @@ Observations Supervisor::observe_all(const PipelineState& pipeline) {
 
 void Supervisor::apply(PipelineState& pipeline, const Decision& decision) {
   StageState& stage = pipeline.stage(decision.stage);
-  if (decision.action != Action::kSetStage)
+  if (decision.action != Action::kSetStage && decision.action != Action::kCreateAttempt)
     spdlog::info("{}/{}: {}{}: {}", pipeline.name, stage.name, to_string(decision.action),
                  decision.attempt > 0 ? fmt::format(" {}", decision.attempt) : "", decision.reason);
   switch (decision.action) {
@@ -133,6 +135,8 @@ void Supervisor::create_attempt(PipelineState& pipeline, StageState& stage) {
   changed.reason = fmt::format("attempt {}", attempt.number);
   changed.attempts.push_back(std::move(attempt));
   changed.metrics_addresses.clear();
+  spdlog::info("{}/{}: attempt {} on {} ranks", pipeline.name, stage.name, changed.attempts.back().number,
+               pipeline.config.cluster.ranks);
   commit(pipeline, stage, std::move(changed));
   start(pipeline, stage);
 }
@@ -269,7 +273,8 @@ void Supervisor::complain(const std::string& about, const std::string& problem) 
 void Supervisor::tell_address(const PipelineState& pipeline) {
   for (const StageState& stage : pipeline.stages) {
     const StageFolder folder = pipeline.stage_folder(stage.name);
-    if (stage.live_attempt() == nullptr || !std::filesystem::exists(folder.root)) continue;
+    std::error_code ignored;
+    if (stage.live_attempt() == nullptr || !std::filesystem::exists(folder.root, ignored)) continue;
     try {
       write_coordinator(folder, {options_.address, store_.generation()});
     } catch (const IoError& problem) {
