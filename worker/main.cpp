@@ -18,6 +18,7 @@
 #include "common/version.h"
 #include "worker/tools/eval.h"
 #include "worker/tools/export.h"
+#include "worker/tools/gradients.h"
 #include "worker/tools/model_forward.h"
 #include "worker/tools/model_step.h"
 #include "worker/train/stage_runner.h"
@@ -98,6 +99,18 @@ void add_export(CLI::App& app, Chosen& chosen) {
   sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_export(*options); }; });
 }
 
+void add_gradients(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<cosub::tools::GradientsOptions>();
+  CLI::App* sub = app.add_subcommand("gradients", "The reduced gradients of the step after a checkpoint");
+  sub->add_option("--stage", options->stage_yaml, "STAGE/stage.yaml of the run")->required();
+  sub->add_option("--checkpoint", options->checkpoint, ".../checkpoints/step-...")->required();
+  sub->add_option("--output", options->output, "safetensors file to write; must not exist")->required();
+  sub->add_option("--reduction", options->reduction, "ordered or fast; default: the stage's")
+      ->check(CLI::IsMember({"ordered", "fast"}));
+  sub->footer("Under mpirun with any number of ranks: the same step of the same state, to compare the results.");
+  sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_gradients(*options); }; });
+}
+
 /// `model step` and `model forward` parse their own arguments.
 bool run_model_tool(int argc, char** argv, int& code) {
   if (argc < 3 || std::string_view(argv[1]) != "model") return false;
@@ -118,6 +131,7 @@ int run(int argc, char** argv) {
   add_run(app, chosen);
   add_eval(app, chosen);
   add_export(app, chosen);
+  add_gradients(app, chosen);
   CLI::App* model = app.add_subcommand("model", "Forward and training steps on recorded tensors");
   model->add_subcommand("step", "Loss and gradients of a recorded microbatch; see `model step --help`");
   model->add_subcommand("forward", "Logits and features; see `model forward --help`");

@@ -95,7 +95,7 @@ seed: 3
 runs: {runs}
 cluster: {{backend: mpirun, ranks: {ranks}, backoff: 200ms, backoff_max: 2s, max_restarts: 100, grace: 20s}}
 defaults:
-  model: {{name: {model}, arch: {arch}, classes: 4, channels: 1, image_size: {size}, drop_rate: 0.1}}
+  model: {{name: {model}, arch: {arch}, classes: 4, channels: 1, image_size: {size}, drop_rate: 0.125}}
   data:
     train: {{idx: {{images: data/{train}-images-idx3-ubyte.gz, labels: data/{train}-labels-idx1-ubyte.gz}}}}
     val: {{idx: {{images: data/{val}-images-idx3-ubyte.gz, labels: data/{val}-labels-idx1-ubyte.gz}}}}
@@ -105,7 +105,7 @@ defaults:
   batch: {{global: {global}, micro: {micro}}}
   ema: 0.9
   reduction: {reduction}
-  checkpoint: {{every: 10m, every_steps: {every}, keep: 2}}
+  checkpoint: {{every: 10m, every_steps: {every}, keep: {keep}}}
   log_every_steps: 4
 stages:
   - name: pretrain
@@ -131,7 +131,7 @@ stages:
       fmt::arg("ranks", options.ranks), fmt::arg("model", options.model), fmt::arg("arch", options.arch),
       fmt::arg("size", options.pretrain_image_size), fmt::arg("train", train), fmt::arg("val", val),
       fmt::arg("global", options.global), fmt::arg("micro", options.micro),
-      fmt::arg("reduction", options.reduction), fmt::arg("every", options.checkpoint_every_steps),
+      fmt::arg("reduction", options.reduction), fmt::arg("every", options.checkpoint_every_steps), fmt::arg("keep", options.keep),
       fmt::arg("pretrain", options.pretrain_epochs), fmt::arg("finetune", options.finetune_epochs),
       fmt::arg("finetune_size", options.finetune_image_size));
   return folder / (options.name + ".yaml");

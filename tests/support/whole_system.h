@@ -57,7 +57,7 @@ struct ToyPipeline {
   double pretrain_epochs = 2, finetune_epochs = 1;
   std::int64_t train_samples = 1024, val_samples = 250;
   std::int64_t global = 64, micro = 16;
-  std::int64_t checkpoint_every_steps = 10;
+  std::int64_t checkpoint_every_steps = 10, keep = 2;
   std::string reduction = "ordered";
   std::string model = "resnet18";
   std::string arch = "{layers: [1, 1, 1, 1], channels: [8, 16, 16, 16], stem_type: deep, stem_width: 4}";
