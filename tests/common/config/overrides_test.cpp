@@ -39,6 +39,14 @@ TEST(ConfigOverrides, StagesMayHaveDotsInTheirNames) {
   std::string yaml = with("- name: export", "- name: finetune.v1.2");
   EXPECT_EQ(parse(yaml, {"stages.finetune.v1.2.threads=3"}).stages[3].threads, 3);
   EXPECT_EQ(parse(yaml, {"stages.finetune.threads=3"}).stages[1].threads, 3);
+  yaml.replace(yaml.find("- name: evaluate"), 16, "- name: finetune.v1");
+  yaml.replace(yaml.find("after: [evaluate]"), 17, "");
+  EXPECT_EQ(parse(yaml, {"stages.finetune.v1.threads=3"}).stages[2].threads, 3);
+  EXPECT_EQ(parse(yaml, {"stages.finetune.v1.2.threads=3"}).stages[3].threads, 3);
+  EXPECT_EQ(parse(yaml, {"stages.3.name=pretrain.x", "stages.pretrain.x.threads=3"}).stages[3].threads, 3);
+  const std::string longer_first = with("- name: pretrain", "- name: finetune.x");
+  EXPECT_THAT(refusal(longer_first, {"stages.finetune.x.threads=zero"}),
+              HasSubstr("--set stages.finetune.x.threads: found 'zero'"));
 }
 
 TEST(ConfigOverrides, ErrorsSayWhichSetTheyAre) {
