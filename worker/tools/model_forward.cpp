@@ -1,5 +1,6 @@
 #include "worker/tools/model_forward.h"
 
+#include "common/atomic_file.h"
 #include "worker/model/tensor_file.h"
 #include "worker/tools/model_arguments.h"
 
@@ -8,7 +9,7 @@ namespace {
 
 struct Arguments {
   tools::ModelArguments model;
-  std::filesystem::path input, output;
+  std::filesystem::path input, output, timm_config;
   std::string keep = "all";
 };
 
@@ -31,6 +32,9 @@ void forward(const Arguments& arguments) {
   backbone->seam().begin(pass);
   const at::Tensor features = backbone->forward_features(images);
   model::write_tensors(arguments.output, {{"logits", logits}, {"features", features}});
+  if (!arguments.timm_config.empty()) {
+    write_file_atomically(arguments.timm_config, backbone->timm_config().dump(2) + "\n");
+  }
 }
 
 }  // namespace
@@ -45,6 +49,8 @@ int run_model_forward(int argc, char** argv) {
   app.add_option("--input", arguments.input, "safetensors file with the tensor input")->required();
   app.add_option("--output", arguments.output, "safetensors file to write; must not exist")->required();
   app.add_option("--keep", arguments.keep, "Blocks of a submodel: all, even, odd, first:N, last:N or 0,2,5");
+  app.add_option("--timm-config", arguments.timm_config,
+                 "Also write the model's config.json in timm's format here");
   return tools::run_tool(app, argc, argv, [&] { forward(arguments); });
 }
 

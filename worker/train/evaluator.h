@@ -10,7 +10,8 @@
 
 #include "common/config/pipeline.h"
 #include "worker/collective/communicator.h"
-#include "worker/data/microbatch.h"
+#include "worker/data/eval_batch.h"
+#include "worker/data/source.h"
 #include "worker/model/model.h"
 
 namespace cosub::train {

@@ -15,16 +15,24 @@ namespace {
 /// ours.
 std::filesystem::path newest_whole_checkpoint(const std::filesystem::path& stage_folder) {
   std::vector<std::int64_t> steps = checkpoint::Store(stage_folder, 0, 1).steps();
+  std::string problems;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     std::filesystem::path folder =
         StageFolder{stage_folder}.checkpoints() / fmt::format("step-{:09d}", *step);
     std::string damage = checkpoint::verify(folder);
     if (damage.empty()) return folder;
     spdlog::warn("{} is damaged ({}): trying the one before", folder.string(), damage);
+    problems += "\n  " + damage;
   }
-  throw DataError(fmt::format(
-      "{}: {} to start from. Run that stage first, or give init.weights a safetensors file.",
-      stage_folder.string(), steps.empty() ? "there is no checkpoint" : "none of the checkpoints is whole"));
+  if (steps.empty())
+    throw DataError(
+        fmt::format("{}: there is no checkpoint to start from. Run that stage first, or give "
+                    "init.weights a safetensors file",
+                    stage_folder.string()));
+  throw DataError(
+      fmt::format("{}: none of the checkpoints to start from is whole:{}\nPut a whole copy back, "
+                  "or remove {}: the same command then runs that stage again",
+                  StageFolder{stage_folder}.checkpoints().string(), problems, stage_folder.string()));
 }
 
 std::string load_from_stage(const Job& job, model::Backbone& model, model::HeadPolicy head) {

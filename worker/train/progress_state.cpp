@@ -12,8 +12,9 @@ namespace {
 
 constexpr int kFormat = 1;
 
-/// What decides the bits of a run and is worth naming by itself when it differs.
-nlohmann::json identity_of(const config::StageFile& file, std::int64_t train_size) {
+/// What decides the bits of a run. In the order of telling: what has a name of its own before the whole
+/// config.
+nlohmann::ordered_json identity_of(const config::StageFile& file, std::int64_t train_size) {
   return {{"seed", file.seed},
           {"threads", file.stage.threads},
           {"microbatches", file.stage.batch.global / file.stage.batch.micro},
@@ -38,10 +39,10 @@ std::string changed_lines(const std::string& before, const std::string& now) {
 
 void check_identity(const nlohmann::json& state, const config::StageFile& file, std::int64_t train_size,
                     const std::string& where) {
-  nlohmann::json mine = identity_of(file, train_size);
+  nlohmann::ordered_json mine = identity_of(file, train_size);
   const nlohmann::json& theirs = state.at("identity");
   for (const auto& [key, value] : mine.items()) {
-    if (theirs.contains(key) && theirs.at(key) == value) continue;
+    if (theirs.contains(key) && theirs.at(key) == nlohmann::json(value)) continue;
     std::string difference =
         key == "config" ? "another configuration; now it says:" +
                               changed_lines(state.at("stage").get<std::string>(), config::to_yaml(file))

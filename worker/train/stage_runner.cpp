@@ -142,7 +142,7 @@ ExitCode run_connected(collective::Communicator& ranks, const RunOptions& option
           .telemetry = telemetry};
   connect_reporter(job, options, attempt);
   ExitCode code = run_task(job);
-  telemetry.set_phase(code == ExitCode::kDone ? "done" : "stopped");
+  if (code == ExitCode::kDone) telemetry.set_phase("done");
   return code;
 }
 

@@ -21,7 +21,7 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
       val_(std::move(val)),
       plan_{.size = train_->size(), .global = job.stage().batch.global, .micro = job.stage().batch.micro},
       schedule_(job.stage().schedule, job.stage().optimizer.lr, plan_.steps_per_epoch()) {
-  check_batch();
+  on_all_ranks(job_.communicator, "checking the batch", [this] { check_batch(); });
   if (job_.is_root()) store_.emplace(job_.folder.root, job_.attempt, job_.stage().checkpoint.keep);
   build_model();
   restore();

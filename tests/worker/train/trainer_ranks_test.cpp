@@ -1,0 +1,127 @@
+// The same stage on any number of ranks: run under mpirun with 1, 2 and 3 ranks. Each rank first runs the
+// stage alone, in this process, then all run it together, and both must give the same bits.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/error.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/worker/collective/mpi_world.h"
+#include "tests/worker/train/toy_stage.h"
+#include "worker/collective/single_communicator.h"
+#include "worker/train/agreement.h"
+#include "worker/train/stop_flag.h"
+#include "worker/train/trainer.h"
+
+namespace cosub::train {
+namespace {
+
+using testing::world;
+
+class TrainerRanks : public ::testing::Test {
+ protected:
+  ~TrainerRanks() override { clear_stop(); }
+
+  /// A folder that all ranks see: rank 0's.
+  std::filesystem::path shared() { return text_of_rank_0(world(), folder_.path().string(), "shared folder"); }
+
+  config::StageFile stage(const std::filesystem::path& stage_folder, const config::ModelConfig& model) {
+    config::StageFile file = testing::toy_stage(folder_.path(), stage_folder, model, 2);
+    file.stage.batch = {.global = 20, .micro = 4};  // five microbatches: uneven for two and three ranks
+    return file;
+  }
+
+  static std::pair<ExitCode, std::string> run(const config::StageFile& file,
+                                              collective::Communicator& communicator) {
+    testing::ToyJob job(file, communicator);
+    Trainer trainer = job.trainer();
+    ExitCode code = trainer.run();
+    return {code, trainer.state().hash()};
+  }
+
+  testing::TemporaryFolder folder_;
+  collective::SingleCommunicator alone_;
+};
+
+TEST_F(TrainerRanks, GiveTheBitsOfOneRank) {
+  for (const config::ModelConfig& model : {testing::toy_resnet(), testing::toy_vit()}) {
+    std::string one = run(stage(folder_ / ("alone-" + model.name), model), alone_).second;
+    auto [code, together] = run(stage(shared() / ("together-" + model.name), model), world());
+    EXPECT_EQ(code, ExitCode::kDone);
+    EXPECT_EQ(together, one) << model.name;
+  }
+}
+
+TEST_F(TrainerRanks, GoOnFromACheckpointOfAnotherNumberOfRanks) {
+  std::string one = run(stage(folder_ / "alone", testing::toy_resnet()), alone_).second;
+  std::filesystem::path folder = shared() / "handed-over";
+  if (world().rank() == 0) {
+    request_stop();  // one rank, one step, a checkpoint
+    EXPECT_EQ(run(stage(folder, testing::toy_resnet()), alone_).first, ExitCode::kInterrupted);
+    clear_stop();
+  }
+  world().barrier("the first part");
+  EXPECT_EQ(run(stage(folder, testing::toy_resnet()), world()).second, one);
+}
+
+TEST_F(TrainerRanks, StopTogetherWhenOneIsAsked) {
+  if (world().rank() == world().world_size() - 1) request_stop();
+  std::filesystem::path folder = shared() / "stopped";
+  EXPECT_EQ(run(stage(folder, testing::toy_vit()), world()).first, ExitCode::kInterrupted);
+  EXPECT_TRUE(std::filesystem::exists(folder / "checkpoints" / "step-000000001"));
+}
+
+TEST_F(TrainerRanks, EvaluateEachImageOnceInUnevenSplits) {
+  config::StageFile file = stage(folder_ / "eval", testing::toy_vit());
+  auto model = model::create(file.stage.model, 5);
+  auto val = data::open_source(file.stage.data.val, 4);
+  for (std::int64_t batch : {3, 10, 34}) {  // 12, 4 and 1 batches
+    Evaluation evaluation{
+        .source = *val, .data = file.stage.data, .pass = {}, .batch_images = batch, .on_progress = {}};
+    EvalResult one = evaluate(*model, alone_, evaluation);
+    EvalResult together = evaluate(*model, world(), evaluation);
+    EXPECT_EQ(together.images, 34);
+    EXPECT_EQ(together.top1, one.top1);
+    EXPECT_EQ(together.loss, one.loss);
+  }
+}
+
+TEST_F(TrainerRanks, RefuseToBeMoreThanTheMicrobatches) {
+  config::StageFile file = stage(shared() / "few", testing::toy_vit());
+  file.stage.batch = {.global = 4, .micro = 4};
+  if (world().world_size() == 1) return;
+  testing::ToyJob job(file, world());
+  try {
+    job.trainer();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kBadInput);
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("largest useful number of ranks is 1"));
+  }
+}
+
+TEST_F(TrainerRanks, AllThrowTheErrorOfTheOneThatFailed) {
+  std::int64_t last = world().world_size() - 1;
+  try {
+    on_all_ranks(world(), "a test", [&] {
+      if (world().rank() == last) throw DataError("labels are cut short");
+    });
+    FAIL() << "no AgreedError";
+  } catch (const AgreedError& error) {
+    EXPECT_STREQ(error.what(), "labels are cut short");
+    EXPECT_EQ(error.exit_code(), ExitCode::kBadInput);
+    EXPECT_EQ(error.rank(), last);
+  }
+}
+
+TEST_F(TrainerRanks, NameTheRankThatDiffers) {
+  if (world().world_size() == 1) return;
+  try {
+    check_equal_on_all_ranks(world(), world().rank() == 1 ? "b" : "a", "the hash");
+    FAIL() << "no AgreedError";
+  } catch (const AgreedError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("rank 1 (b)"));
+  }
+}
+
+}  // namespace
+}  // namespace cosub::train

@@ -1,0 +1,179 @@
+// Whole toy stages in this process, on one rank.
+#include "worker/train/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "common/atomic_file.h"
+#include "common/error.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/worker/train/toy_stage.h"
+#include "worker/collective/single_communicator.h"
+#include "worker/train/stop_flag.h"
+
+namespace cosub::train {
+namespace {
+
+using ::testing::HasSubstr;
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  ~TrainerTest() override { clear_stop(); }
+
+  config::StageFile stage(const std::string& name, const config::ModelConfig& model, double epochs) {
+    std::filesystem::create_directories(folder_ / "data");
+    return testing::toy_stage(folder_ / "data", folder_ / name, model, epochs);
+  }
+
+  struct End {
+    ExitCode code;
+    std::string hash;
+    at::Tensor ema;
+    TrainingProgress progress;
+  };
+  End run(const config::StageFile& file) {
+    testing::ToyJob job(file, alone_);
+    Trainer trainer = job.trainer();
+    ExitCode code = trainer.run();
+    return {code, trainer.state().hash(), trainer.ema() ? trainer.ema()->average().clone() : at::Tensor(),
+            trainer.progress()};
+  }
+
+  /// As a kill just after the first checkpoint would leave it: later steps are lost.
+  void forget_after(const config::StageFile& file, std::int64_t step) {
+    for (const auto& entry : std::filesystem::directory_iterator(file.stage_folder / "checkpoints"))
+      if (std::stoll(entry.path().filename().string().substr(5)) > step)
+        std::filesystem::remove_all(entry.path());
+  }
+
+  static std::vector<double> column(const std::filesystem::path& csv, int index) {
+    std::ifstream in(csv);
+    std::vector<double> values;
+    std::string line;
+    std::getline(in, line);
+    while (std::getline(in, line)) {
+      std::istringstream cells(line);
+      std::string cell;
+      for (int i = 0; i <= index; ++i) std::getline(cells, cell, ',');
+      values.push_back(std::stod(cell));
+    }
+    return values;
+  }
+
+  testing::TemporaryFolder folder_;
+  collective::SingleCommunicator alone_;
+};
+
+TEST_F(TrainerTest, LossFallsAndTheResultIsWritten) {
+  config::StageFile file = stage("learns", testing::toy_resnet(), 15);
+  file.stage.data.mix = {};
+  EXPECT_EQ(run(file).code, ExitCode::kDone);
+  std::vector<double> losses = column(file.stage_folder / "metrics.csv", 2);
+  ASSERT_GE(losses.size(), 20u);
+  EXPECT_LT(losses.back(), 0.6 * losses.front());
+  nlohmann::json result = nlohmann::json::parse(read_file(file.stage_folder / "result.json"));
+  EXPECT_EQ(result.at("step"), 90);
+  EXPECT_EQ(result.at("samples"), 34);
+  EXPECT_GT(result.at("metrics").at("top1").get<double>(), 0.6);
+}
+
+TEST_F(TrainerTest, ResumesBitForBitMidEpochForBothFamilies) {
+  for (const config::ModelConfig& model : {testing::toy_resnet(), testing::toy_vit()}) {
+    End whole = run(stage("whole-" + model.name, model, 2));
+    config::StageFile file = stage("resumed-" + model.name, model, 2);
+    file.stage.checkpoint.every_steps = 5;
+    run(file);
+    forget_after(file, 5);
+    std::filesystem::remove(file.stage_folder / "result.json");
+    End resumed = run(file);
+    EXPECT_EQ(resumed.code, ExitCode::kDone);
+    EXPECT_EQ(resumed.hash, whole.hash);
+    EXPECT_TRUE(resumed.ema.equal(whole.ema));
+    EXPECT_EQ(resumed.progress.images, whole.progress.images);
+    EXPECT_EQ(column(file.stage_folder / "metrics.csv", 2),
+              column(folder_ / ("whole-" + model.name) / "metrics.csv", 2));
+  }
+}
+
+TEST_F(TrainerTest, StopsAfterTheStepWithACheckpointAndGoesOn) {
+  End whole = run(stage("whole", testing::toy_resnet(), 1));
+  config::StageFile file = stage("stopped", testing::toy_resnet(), 1);
+  request_stop();
+  End stopped = run(file);
+  EXPECT_EQ(stopped.code, ExitCode::kInterrupted);
+  EXPECT_EQ(stopped.progress.step, 1);
+  EXPECT_FALSE(std::filesystem::exists(file.stage_folder / "result.json"));
+  clear_stop();
+  EXPECT_EQ(run(file).hash, whole.hash);
+}
+
+TEST_F(TrainerTest, AFinishedStageOnlyWritesItsResultAgain) {
+  config::StageFile file = stage("again", testing::toy_vit(), 1);
+  End first = run(file);
+  std::string result = read_file(file.stage_folder / "result.json");
+  std::filesystem::remove(file.stage_folder / "result.json");
+  EXPECT_EQ(run(file).hash, first.hash);
+  EXPECT_EQ(read_file(file.stage_folder / "result.json"), result);
+}
+
+TEST_F(TrainerTest, StartsFromTheAverageOfAnotherStageAtAnotherSize) {
+  config::StageFile first = stage("first", testing::toy_vit(), 1);
+  End trained = run(first);
+  config::StageFile second = stage("second", testing::toy_vit(), 1);
+  second.init_folder = first.stage_folder;
+  second.stage.init.stage = "first";
+  testing::ToyJob job(second, alone_);
+  Trainer trainer = job.trainer();
+  EXPECT_TRUE(trainer.state().values().equal(trained.ema));
+
+  second.stage_folder = folder_ / "larger";
+  second.stage.model.image_size = 28;
+  testing::ToyJob larger(second, alone_);
+  EXPECT_EQ(larger.trainer().run(), ExitCode::kDone);
+}
+
+TEST_F(TrainerTest, NamesTheStepWhereTrainingDiverged) {
+  config::StageFile file = stage("diverges", testing::toy_vit(), 2);
+  file.stage.optimizer.lr = 1e30;
+  file.stage.optimizer.clip_norm = 0;
+  file.stage.schedule.warmup_epochs = 0;
+  try {
+    run(file);
+    FAIL() << "no NonFiniteError";
+  } catch (const NonFiniteError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("step "));
+    EXPECT_EQ(error.exit_code(), ExitCode::kFailure);
+  }
+}
+
+TEST_F(TrainerTest, RefusesABatchLargerThanTheTrainingSet) {
+  config::StageFile file = stage("large", testing::toy_vit(), 1);
+  file.stage.batch = {.global = 128, .micro = 16};
+  testing::ToyJob job(file, alone_);
+  try {
+    job.trainer();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kBadInput);
+    EXPECT_THAT(error.what(), HasSubstr("more than the 96 training samples"));
+  }
+}
+
+TEST_F(TrainerTest, RefusesToGoOnWithAnotherConfiguration) {
+  config::StageFile file = stage("changed", testing::toy_vit(), 1);
+  run(file);
+  file.stage.optimizer.weight_decay = 0.5;
+  testing::ToyJob job(file, alone_);
+  try {
+    job.trainer();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("weight_decay: 0.5"));
+    EXPECT_EQ(error.exit_code(), ExitCode::kBadInput);
+  }
+}
+
+}  // namespace
+}  // namespace cosub::train
