@@ -1,5 +1,8 @@
 """Logits and names in eval mode against timm, with every parameter and buffer redrawn."""
+import tempfile
+
 import parity
+import timm
 import torch
 
 
@@ -38,10 +41,11 @@ def test_names_are_timms(tool):
         state, tensors = model.state_dict(), {"input": images(kwargs)}
         victim = next(name for name in state if name.endswith("norm2.weight") or name.endswith("bn2.running_var"))
         less = {name: tensor for name, tensor in state.items() if name != victim}
-        assert victim in tool("forward", arguments, less, tensors, expect=78)
-        more = {**state, victim + "x": state[victim]}
-        message = tool("forward", arguments, more, tensors, expect=78)
-        assert victim + "x" in message and "Did you mean" in message, message
+        assert f"{victim}: missing" in tool("forward", arguments, less, tensors, expect=78)
+        renamed = {**less, victim + "x": state[victim]}
+        message = tool("forward", arguments, renamed, tensors, expect=78)
+        assert f"{victim}: missing. Did you mean '{victim}x'?" in message, message
+        assert f"{victim}x: not a tensor of this model" in message, message
     return f"{len(parity.MODELS)} models"
 
 
@@ -61,6 +65,24 @@ def test_swapping_two_blocks_is_noticed(tool):
     return "yes"
 
 
+def test_timm_loads_the_folder_that_our_config_describes(tool):
+    for key in parity.MODELS:
+        model, arguments, kwargs = parity.make(key)
+        weights, x = model.state_dict(), images(kwargs)
+        with tempfile.TemporaryDirectory(prefix="cosub-parity-") as folder:
+            config = f"{folder}/config.json"
+            logits = tool("forward", [*arguments, "--timm-config", config], weights, {"input": x})["logits"]
+            parity.save(weights, f"{folder}/model.safetensors")
+            loaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+            again = tool("forward", ["--config", config], weights, {"input": x})["logits"]
+        state = loaded.state_dict()
+        assert set(state) == set(weights) and all(torch.equal(state[name], weights[name]) for name in weights), key
+        with torch.no_grad():
+            parity.check_close(f"{key} from its folder", logits, loaded(x), 1e-5)
+        assert torch.equal(logits, again), f"{key}: --config builds another model than the name"
+    return f"{len(parity.MODELS)} models"
+
+
 def test_named_submodels_leave_blocks_out(tool):
     result, model, x = forward(tool, "deit3", True, "--keep", "0,2")
     model.blocks[1] = torch.nn.Identity()
@@ -77,4 +99,4 @@ def test_named_submodels_leave_blocks_out(tool):
 
 if __name__ == "__main__":
     parity.main([test_logits_and_features_equal_timm, test_names_are_timms, test_swapping_two_blocks_is_noticed,
-                 test_named_submodels_leave_blocks_out])
+                 test_timm_loads_the_folder_that_our_config_describes, test_named_submodels_leave_blocks_out])

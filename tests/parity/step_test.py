@@ -175,14 +175,19 @@ def check_step(what, ours, theirs, limit):
     return worst
 
 
+def combinations(double):
+    """depth, loss, lambda, share_stem: in float64 every depth x loss x lambda, in float32 every pair of them."""
+    for (d, depth), (k, kind), (l, lam) in itertools.product(
+            enumerate(("fixed", "bernoulli")), enumerate(("bce", "ce")), enumerate((0.0, 0.5, 1.0))):
+        if double or (d + k + l) % 2 == 0:
+            yield depth, kind, lam, (k + l) % 2 == 0
+
+
 def test_loss_and_gradients_equal_timms_modules(tool):
     worst, steps = {False: 0.0, True: 0.0}, 0
     for key, double in itertools.product(("deit3", "resnet_basic"), (False, True)):
         case = Case(key, double)
-        for seed, (depth, kind, lam, share) in enumerate(itertools.product(
-                ("fixed", "bernoulli"), ("bce", "ce"), (0.0, 0.5, 1.0), (True, False))):
-            if not share and lam != 0.5:
-                continue
+        for seed, (depth, kind, lam, share) in enumerate(combinations(double)):
             kept = draw(case.num_branches, depth, torch.Generator().manual_seed(seed))
             ours = case.ours(tool, kept, kind, lam, share)
             theirs = case.reference(kept, kind, lam, share)
