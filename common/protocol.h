@@ -86,7 +86,7 @@ struct StageView {
 
 struct PipelineView {
   std::string name{};
-  std::string state{};  // running | stopping | stopped | succeeded | failed
+  std::string state{};  // running | blocked (see reason) | stopping | stopped | succeeded | failed
   std::string reason{};
   std::string folder{};  // runs/NAME, absolute
   std::vector<StageView> stages{};

@@ -21,6 +21,15 @@ milliseconds doubling(milliseconds first, std::int64_t n, milliseconds limit) {
   return std::min(pause, limit);
 }
 
+/// Reasons of one error may differ in what they count (bytes free, samples, a rank).
+bool same_but_for_numbers(const std::string& a, const std::string& b) {
+  const auto without_digits = [](std::string text) {
+    std::erase_if(text, [](char c) { return c >= '0' && c <= '9'; });
+    return text;
+  };
+  return without_digits(a) == without_digits(b);
+}
+
 struct Case {
   const StageState& stage;
   const AttemptState& attempt;
@@ -71,7 +80,7 @@ struct Case {
     std::int64_t same = 1;
     for (const AttemptState& past : stage.attempts)
       if (past.number > stage.counted_after && past.number != attempt.number &&
-          past.end == EndClass::kOwnError && past.reason == what && past.step == step)
+          past.end == EndClass::kOwnError && past.step == step && same_but_for_numbers(past.reason, what))
         ++same;
     Verdict next =
         again(EndClass::kOwnError, what, doubling(cluster.backoff, restarts_before + 1, cluster.backoff_max));

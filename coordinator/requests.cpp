@@ -7,6 +7,7 @@
 
 #include "common/atomic_file.h"
 #include "common/error.h"
+#include "common/process.h"
 #include "common/version.h"
 #include "coordinator/supervisor.h"
 #include "coordinator/token.h"
@@ -52,13 +53,22 @@ protocol::PipelineView Supervisor::submit(const std::string& yaml) {
 
 std::vector<protocol::PipelineView> Supervisor::list() const {
   std::vector<protocol::PipelineView> views;
-  for (const PipelineState& pipeline : pipelines_)
-    views.push_back(view_of(pipeline, options_.now(), unix_now()));
+  for (const PipelineState& pipeline : pipelines_) views.push_back(view(pipeline));
   return views;
 }
 
 protocol::PipelineView Supervisor::view(const std::string& pipeline) const {
-  return view_of(find(pipeline), options_.now(), unix_now());
+  return view(find(pipeline));
+}
+
+protocol::PipelineView Supervisor::view(const PipelineState& pipeline) const {
+  protocol::PipelineView view = view_of(pipeline, options_.now(), unix_now());
+  const auto trouble = complaints_.find(pipeline.name);
+  if (trouble == complaints_.end() || (view.state != "running" && view.state != "stopping")) return view;
+  view.state = "blocked";
+  view.reason =
+      fmt::format("{} (tried again every second; it goes on as soon as that is mended)", trouble->second);
+  return view;
 }
 
 protocol::PipelineView Supervisor::stop(const std::string& name, bool now, const std::string& reason) {
@@ -125,8 +135,10 @@ protocol::Directive Supervisor::report(const std::string& uuid, const std::strin
 }
 
 void Supervisor::stop_all(const std::string& reason) {
-  for (const protocol::PipelineView& pipeline : list())
-    if (pipeline.state == "running") stop(pipeline.name, false, reason);
+  std::vector<std::string> running;
+  for (const PipelineState& pipeline : pipelines_)
+    if (pipeline_status(pipeline).state == "running") running.push_back(pipeline.name);
+  for (const std::string& name : running) stop(name, false, reason);
 }
 
 bool Supervisor::idle() const {
@@ -134,6 +146,20 @@ bool Supervisor::idle() const {
     if (pipeline_status(pipeline).state == "stopping") return false;
     for (const StageState& stage : pipeline.stages)
       if (stage.live_attempt() != nullptr) return false;
+  }
+  return true;
+}
+
+bool Supervisor::blocked_with_nothing_running() const {
+  if (complaints_.empty()) return false;
+  for (const PipelineState& pipeline : pipelines_) {
+    for (const StageState& stage : pipeline.stages) {
+      const AttemptState* attempt = stage.live_attempt();
+      if (attempt == nullptr) continue;
+      if (is_alive(attempt->wrapper)) return false;
+      const auto folder = pipeline.stage_folder(stage.name).attempt(attempt->number);
+      if (backend_of(pipeline).probe(folder, attempt->uuid) != launcher::Liveness::kGone) return false;
+    }
   }
   return true;
 }

@@ -183,7 +183,7 @@ void Running::tick() {
     spdlog::error("cannot stop everything yet: {}", problem.what());
   }
   supervisor_->tick();
-  if (ending_ && supervisor_->idle()) return end();
+  if (ending_ && (supervisor_->idle() || supervisor_->blocked_with_nothing_running())) return end();
   timer_.expires_after(kTick);
   timer_.async_wait(asio::bind_executor(strand_, [this](error_code error) {
     if (!error) tick();

@@ -83,7 +83,8 @@ Observations Supervisor::observe_all(const PipelineState& pipeline) {
 
 void Supervisor::apply(PipelineState& pipeline, const Decision& decision) {
   StageState& stage = pipeline.stage(decision.stage);
-  if (decision.action != Action::kSetStage && decision.action != Action::kCreateAttempt)
+  const bool again = complaints_.contains(pipeline.name);  // what failed a second ago was logged then
+  if (!again && decision.action != Action::kSetStage && decision.action != Action::kCreateAttempt)
     spdlog::info("{}/{}: {}{}: {}", pipeline.name, stage.name, to_string(decision.action),
                  decision.attempt > 0 ? fmt::format(" {}", decision.attempt) : "", decision.reason);
   switch (decision.action) {
@@ -135,8 +136,9 @@ void Supervisor::create_attempt(PipelineState& pipeline, StageState& stage) {
   changed.reason = fmt::format("attempt {}", attempt.number);
   changed.attempts.push_back(std::move(attempt));
   changed.metrics_addresses.clear();
-  spdlog::info("{}/{}: attempt {} on {} ranks", pipeline.name, stage.name, changed.attempts.back().number,
-               pipeline.config.cluster.ranks);
+  if (!complaints_.contains(pipeline.name))
+    spdlog::info("{}/{}: attempt {} on {} ranks", pipeline.name, stage.name, changed.attempts.back().number,
+                 pipeline.config.cluster.ranks);
   commit(pipeline, stage, std::move(changed));
   start(pipeline, stage);
 }

@@ -53,6 +53,9 @@ class Supervisor {
 
   void stop_all(const std::string& reason);
   bool idle() const;  // no attempt is live and no stop is under way
+  /// Something (a full disk, say) keeps it from recording what happened, and no job is left to wait for: it
+  /// may end as it is, because the next start finds the same as it would.
+  bool blocked_with_nothing_running() const;
 
  private:
   struct Place {
@@ -61,6 +64,7 @@ class Supervisor {
     AttemptState* attempt = nullptr;
   };
 
+  protocol::PipelineView view(const PipelineState& pipeline) const;
   bool step(PipelineState& pipeline);
   Observations observe_all(const PipelineState& pipeline);
   void apply(PipelineState& pipeline, const Decision& decision);

@@ -54,9 +54,22 @@ Connection::Connection(const fs::path& state_folder) {
         state_folder.string(), state_folder.string()));
   }
   address_ = endpoint->address;
-  std::string token = read_file(state_folder / "token");
+  token_file_ = state_folder / "token";
+  std::string token;
+  try {
+    token = read_file(token_file_);
+  } catch (const IoError& error) {
+    throw IoError(fmt::format("{}. {}", error.what(), token_remedy()));
+  }
   while (!token.empty() && (token.back() == '\n' || token.back() == ' ')) token.pop_back();
   client_ = std::make_unique<http::Client>(address_, token);
+}
+
+std::string Connection::token_remedy() const {
+  return fmt::format(
+      "The coordinator at {} wants the token that it wrote to {} when it started. Put that back, "
+      "or remove the file and start the coordinator again: it makes a new one, and its jobs run on",
+      address_, token_file_.string());
 }
 
 std::string Connection::checked(const http::Result& result) const {
@@ -67,7 +80,11 @@ std::string Connection::checked(const http::Result& result) const {
   const auto json = nlohmann::json::parse(result.body, nullptr, false);
   if (json.is_object() && json.contains("error") && json["error"].is_string())
     text = json["error"].get<std::string>();
-  const ExitCode code = result.status == 401 ? ExitCode::kFailure : ExitCode::kBadInput;
+  if (result.status == 401)
+    throw ProtocolError(
+        fmt::format("{} does not hold the right token. {}", token_file_.string(), token_remedy()));
+  const bool may_pass = result.status >= 500;
+  const ExitCode code = may_pass ? ExitCode::kFailure : ExitCode::kBadInput;
   throw ProtocolError(text, code);
 }
 

@@ -46,7 +46,9 @@ class Connection {
 
  private:
   std::string checked(const http::Result& result) const;
+  std::string token_remedy() const;
   std::string address_;
+  std::filesystem::path token_file_;
   std::unique_ptr<http::Client> client_;
 };
 

@@ -43,6 +43,11 @@ int run(int argc, char** argv) {
   cosub::commands::add_watch(app, chosen);
   cosub::commands::add_cancel(app, chosen);
   cosub::commands::add_doctor(app, chosen);
+  const auto is_named = [&](const CLI::App* command) { return command->check_name(argv[1]); };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_named).empty()) {
+    fmt::print(stderr, "error: cosub has no command '{}'; `cosub --help` lists those it has\n", argv[1]);
+    return static_cast<int>(cosub::ExitCode::kUsage);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

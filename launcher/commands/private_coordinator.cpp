@@ -12,6 +12,7 @@
 
 #include "common/atomic_file.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace cosub::commands {
 
@@ -60,9 +61,10 @@ void PrivateCoordinator::wait_until_it_answers() {
       connection_ = std::make_unique<Connection>(state_folder_);
       return;
     }
-    if (wait_for_exit(process_.pid, std::chrono::milliseconds(20))) {
+    if (const auto code = wait_for_exit(process_.pid, std::chrono::milliseconds(20))) {
+      const bool bad_input = *code == static_cast<int>(ExitCode::kBadInput);
       throw IoError(fmt::format("the coordinator ended at its start:\n{}", end_of_log()),
-                    ExitCode::kBadInput);
+                    bad_input ? ExitCode::kBadInput : ExitCode::kFailure);
     }
   }
   throw IoError(fmt::format("the coordinator did not come up within {} s; its log ({}) ends with:\n{}",
@@ -86,6 +88,9 @@ std::string PrivateCoordinator::end_of_log() const {
   std::istringstream text(read_file(state_folder_ / "coordinator.log"));
   std::vector<std::string> lines;
   for (std::string line; std::getline(text, line);) lines.push_back("  " + line);
+  if (lines.empty())
+    return fmt::format("  it could not even write its log; {} are free in {}: is the disk full?",
+                       format_bytes(static_cast<double>(free_bytes(state_folder_))), state_folder_.string());
   const std::size_t first = lines.size() > kLines ? lines.size() - kLines : 0;
   return fmt::format("{}", fmt::join(lines.begin() + static_cast<std::ptrdiff_t>(first), lines.end(), "\n"));
 }

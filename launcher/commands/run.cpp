@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <thread>
 
@@ -19,6 +20,7 @@ namespace cosub::commands {
 namespace {
 
 constexpr auto kPollInterval = std::chrono::milliseconds(200);
+constexpr auto kBlockedLimit = std::chrono::seconds(60);
 
 struct RunOptions {
   std::string file;
@@ -86,19 +88,47 @@ class Interrupts {
   int passed_ = 0;
 };
 
+/// Says once why a pipeline is blocked; when that lasts, gives up, so that nobody waits for ever unseen.
+class Blockage {
+ public:
+  void look(const protocol::PipelineView& view, ProgressPrinter& printer) {
+    const auto now = std::chrono::steady_clock::now();
+    if (view.state != "blocked") {
+      blocked_ = false;
+      return;
+    }
+    if (!blocked_) {
+      blocked_ = true;
+      since_ = now;
+      printer.note("cannot go on: " + view.reason);
+    }
+    if (now - since_ < kBlockedLimit) return;
+    throw IoError(fmt::format("gave up after {} s: {}. Nothing is lost: the same command goes on",
+                              kBlockedLimit.count(), view.reason));
+  }
+
+ private:
+  bool blocked_ = false;
+  std::chrono::steady_clock::time_point since_;
+};
+
 protocol::PipelineView follow(PrivateCoordinator& coordinator, const std::string& name,
                               ProgressPrinter& printer) {
   Interrupts pending;
+  Blockage blockage;
+  protocol::PipelineView latest;
   for (;;) {
     try {
       pending.pass_on(coordinator, name, printer);
       if (const auto view = coordinator.connection().try_pipeline(name)) {
         printer.show(*view);
         if (has_ended(*view)) return *view;
+        latest = *view;
       }
     } catch (const IoError&) {
       if (coordinator.alive()) throw;
     }
+    blockage.look(latest, printer);
     if (!coordinator.alive()) {
       printer.note("the coordinator died; starting it again (running jobs are kept)");
       coordinator.restart();

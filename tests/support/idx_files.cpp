@@ -77,11 +77,13 @@ void write_maybe_gzip(const std::filesystem::path& path, const std::string& cont
 }
 
 ToyFiles write_toy_set(const std::filesystem::path& folder, const std::string& prefix, const ToySet& set) {
+  std::filesystem::create_directories(folder);
   std::vector<std::vector<Blob>> patterns;
   for (std::int64_t label = 0; label < set.classes; ++label) patterns.push_back(pattern_of(set, label));
   const std::int64_t area = set.size_px * set.size_px;
   std::vector<std::uint8_t> pixels(set.samples * area), labels(set.samples);
   for (std::int64_t i = 0; i < set.samples; ++i) {
+  std::filesystem::create_directories(folder);
     const std::int64_t sample = set.first_sample + i, label = sample % set.classes;
     draw_sample(set, patterns[label], sample, pixels.data() + i * area);
     labels[i] = static_cast<std::uint8_t>(label);

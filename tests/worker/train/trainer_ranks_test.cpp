@@ -21,11 +21,22 @@ class TrainerRanks : public ::testing::Test {
  protected:
   ~TrainerRanks() override { clear_stop(); }
 
+  /// One set of samples for all ranks, written once: where they lie is part of a run's identity.
+  void SetUp() override {
+    data_ = shared() / "data";
+    if (world().rank() == 0) testing::toy_stage(data_, data_, testing::toy_vit(), 1);
+    world().barrier("the samples");
+  }
+
   /// A folder that all ranks see: rank 0's.
   std::filesystem::path shared() { return text_of_rank_0(world(), folder_.path().string(), "shared folder"); }
 
   config::StageFile stage(const std::filesystem::path& stage_folder, const config::ModelConfig& model) {
-    config::StageFile file = testing::toy_stage(folder_.path(), stage_folder, model, 2);
+    config::StageFile file = testing::toy_stage(folder_ / "own", stage_folder, model, 2);
+    for (auto* idx : {&*file.stage.data.train.idx, &*file.stage.data.val.idx}) {
+      idx->images = data_ / idx->images.filename();
+      idx->labels = data_ / idx->labels.filename();
+    }
     file.stage.batch = {.global = 20, .micro = 4};  // five microbatches: uneven for two and three ranks
     return file;
   }
@@ -39,6 +50,7 @@ class TrainerRanks : public ::testing::Test {
   }
 
   testing::TemporaryFolder folder_;
+  std::filesystem::path data_;
   collective::SingleCommunicator alone_;
 };
 

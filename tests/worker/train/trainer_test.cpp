@@ -69,6 +69,10 @@ class TrainerTest : public ::testing::Test {
 TEST_F(TrainerTest, LossFallsAndTheResultIsWritten) {
   config::StageFile file = stage("learns", testing::toy_resnet(), 15);
   file.stage.data.mix = {};
+  file.stage.data.augment = {};
+  file.stage.cosub.loss = config::LossKind::kCe;
+  file.stage.batch = {.global = 16, .micro = 16};
+  file.stage.optimizer.lr = 1e-2;
   EXPECT_EQ(run(file).code, ExitCode::kDone);
   std::vector<double> losses = column(file.stage_folder / "metrics.csv", 2);
   ASSERT_GE(losses.size(), 20u);
