@@ -33,6 +33,14 @@ TEST(ConfigErrors, AreAllReportedTogetherInTheOrderOfTheFile) {
             "p.yaml:20:11: stages[0].optimizer.lr: found '-1'; allowed: a number > 0.");
 }
 
+TEST(ConfigErrors, AreSortedByLineHoweverLateTheyAreFound) {
+  const std::string message = refusal(with("warmup_epochs: 0.5", "warmup_epochs: 3"), {"name=/"});
+  EXPECT_LT(message.find("stages[0].schedule.warmup_epochs"), message.find("--set name"));
+  std::string yaml = with("warmup_epochs: 0.5", "warmup_epochs: 3");
+  yaml.replace(yaml.find("ranks: 2"), 8, "ranks: 5");
+  EXPECT_LT(refusal(yaml).find("p.yaml:3:"), refusal(yaml).find("p.yaml:23:"));
+}
+
 TEST(ConfigErrors, InDefaultsAreReportedOnceAndWhereTheyStand) {
   EXPECT_EQ(refusal(with("ema: 0.99", "ema: 1.5")),
             "p.yaml:11:8: defaults.ema: found '1.5'; allowed: a number >= 0 and < 1.");
