@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ostream>
 #include <stdexcept>
 
 #include "common/atomic_file.h"
@@ -45,6 +46,10 @@ struct Defect {
   std::string file;
   std::string message;
 };
+
+void PrintTo(const Defect& defect, std::ostream* out) {
+  *out << defect.name;
+}  // ctest's names hold it
 
 std::string one(const std::string& tensor, std::size_t num_data_bytes = 8) {
   return file_of("{\"a\":" + tensor + "}", std::string(num_data_bytes, 'd'));
