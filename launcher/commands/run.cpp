@@ -5,10 +5,12 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
 #include <thread>
 
 #include "common/config/pipeline.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "launcher/backends/backend.h"
 #include "launcher/commands/command.h"
 #include "launcher/commands/preflight.h"
@@ -112,10 +114,29 @@ class Blockage {
   std::chrono::steady_clock::time_point since_;
 };
 
+/// Says once that the run's disk is full: neither the job nor its wrapper can leave word of it there.
+class DiskSpace {
+ public:
+  void look(const std::filesystem::path& folder, ProgressPrinter& printer) {
+    std::error_code error;  // no answer is no reason to alarm anybody
+    const std::uintmax_t free = std::filesystem::space(folder, error).available;
+    const bool full = !error && free < kTooLittleBytes;
+    if (full && !full_)
+      printer.note(fmt::format("only {} are free in {}: free some space; nothing can be recorded there",
+                               format_bytes(static_cast<double>(free)), folder.string()));
+    full_ = full;
+  }
+
+ private:
+  static constexpr std::uintmax_t kTooLittleBytes = 64 << 10;
+  bool full_ = false;
+};
+
 protocol::PipelineView follow(PrivateCoordinator& coordinator, const std::string& name,
-                              ProgressPrinter& printer) {
+                              const std::filesystem::path& run_folder, ProgressPrinter& printer) {
   Interrupts pending;
   Blockage blockage;
+  DiskSpace disk_space;
   protocol::PipelineView latest;
   for (;;) {
     try {
@@ -128,6 +149,7 @@ protocol::PipelineView follow(PrivateCoordinator& coordinator, const std::string
     } catch (const IoError&) {
       if (coordinator.alive()) throw;
     }
+    disk_space.look(run_folder, printer);
     blockage.look(latest, printer);
     if (!coordinator.alive()) {
       printer.note("the coordinator died; starting it again (running jobs are kept)");
@@ -166,7 +188,7 @@ int run(const RunOptions& options) {
                              pipeline.stages.size(), pipeline.cluster.ranks,
                              pipeline.cluster.ranks == 1 ? "" : "s", pipeline.cluster.backend,
                              run_folder.string()));
-    view = follow(coordinator, pipeline.name, printer);
+    view = follow(coordinator, pipeline.name, run_folder, printer);
   }
   print_end(view, options, terminal);
   return exit_code_of(view);

@@ -96,6 +96,12 @@ TEST_F(ClassifyExit, ThreeEqualErrorsAtOneStepAreACrashLoop) {
   EXPECT_THAT(verdict.reason, HasSubstr("3 attempts ended so at step 12"));
 }
 
+TEST_F(ClassifyExit, ErrorsThatDifferInNumbersAloneAreOneCrashLoop) {
+  add_ended(stage, EndClass::kOwnError, "no room: 4.4 MiB needed, 228.0 KiB free", 12);
+  add_ended(stage, EndClass::kOwnError, "no room: 4.4 MiB needed, 136.0 KiB free", 12);
+  EXPECT_EQ(end(exited(1, "no room: 4.4 MiB needed, 5.0 KiB free", false, 12)).status, StageStatus::kFailed);
+}
+
 TEST_F(ClassifyExit, ErrorsAtOtherStepsOrForOtherReasonsAreNoCrashLoop) {
   add_ended(stage, EndClass::kOwnError, "boom", 12);
   add_ended(stage, EndClass::kOwnError, "bang", 13);

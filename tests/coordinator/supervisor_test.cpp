@@ -325,6 +325,31 @@ TEST_F(SupervisorTest, FailsAStageWhoseAttemptsCannotBeStarted) {
   EXPECT_THAT(rig.view().reason, HasSubstr("cosub-attempt: not found"));
 }
 
+TEST_F(SupervisorTest, SaysWhatBlocksItAndGoesOnWhenThatIsMended) {
+  rig.submit();
+  rig.fault = [](const char*) { throw IoError("state.db: the disk is full"); };
+  EXPECT_FALSE(rig.supervisor->blocked_with_nothing_running());
+  rig.tick();
+  EXPECT_EQ(rig.view().state, "blocked");
+  EXPECT_THAT(rig.view().reason, HasSubstr("state.db: the disk is full"));
+  EXPECT_EQ(rig.supervisor->list().at(0).state, "blocked");
+  EXPECT_TRUE(rig.supervisor->blocked_with_nothing_running());
+  rig.fault = nullptr;
+  EXPECT_TRUE(rig.reaches("succeeded"));
+}
+
+TEST_F(SupervisorTest, DoesNotEndBesideARunningJobThoughItIsBlocked) {
+  all_jobs({Fate::kGoesOn});
+  rig.submit();
+  rig.tick();
+  rig.fault = [](const char*) { throw IoError("state.db: the disk is full"); };
+  EXPECT_THROW(rig.supervisor->stop_all("`cosub run` has ended"), IoError);
+  rig.now += std::chrono::hours(1);  // silent for too long: it wants to stop the job, which it cannot record
+  rig.tick();
+  EXPECT_EQ(rig.view().state, "blocked");
+  EXPECT_FALSE(rig.supervisor->blocked_with_nothing_running());
+}
+
 TEST_F(SupervisorTest, StopsEverythingAndIsIdleThen) {
   all_jobs({Fate::kGoesOn});
   rig.submit();

@@ -93,7 +93,9 @@ TEST_F(Port, OrAddressThatCannotBeIsRefused) {
 TEST_F(Port, OfLastTimeThatIsTakenMeanwhileIsReplacedByAFreeOne) {
   const TakenPort taken;
   fs::create_directories(state());
-  write_file_atomically(state() / "address.json", nlohmann::json{{"address", taken.address()}}.dump());
+  write_file_atomically(
+      state() / "address.json",
+      nlohmann::json{{"address", taken.address()}, {"pid", 1}, {"start_time", 1}, {"generation", 1}}.dump());
   const std::string address = start_coordinator(state());
   EXPECT_NE(address, taken.address());
   EXPECT_THAT(coordinator_->output(), HasSubstr(taken.address() + ": Address already in use"));
