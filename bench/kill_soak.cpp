@@ -172,6 +172,7 @@ class Soak {
     const std::string stage = current_stage();
     const auto victim = static_cast<Victim>(random_.uniform_int(4));
     const std::size_t killed = kill(victim);
+    if (killed == 0) return kill_once(index);  // between two attempts there was nobody of that kind
     ++kills_by_stage_[stage.empty() ? "between stages" : stage];
     ++kills_by_victim_[kVictimNames[static_cast<int>(victim)]];
     if (options_.verbose) {

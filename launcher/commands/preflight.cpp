@@ -8,20 +8,13 @@
 #include "common/process.h"
 #include "common/run_folder.h"
 #include "launcher/backends/backend.h"
+#include "launcher/backends/mpirun_command.h"
 
 namespace cosub::commands {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string shell_quoted(const std::string& text) {
-  constexpr const char* kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,@%+";
-  if (!text.empty() && text.find_first_not_of(kSafe) == std::string::npos) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
 
 void check_file(const std::string& key, const fs::path& path, std::vector<std::string>& problems) {
   if (path.empty()) return;
@@ -72,9 +65,7 @@ std::vector<std::pair<std::string, std::string>> stage_commands(const config::Pi
     spec.environment = {{"COSUB_ATTEMPT", "UUID"},
                         {"OMP_NUM_THREADS", std::to_string(stage.threads)},
                         {"OMP_WAIT_POLICY", "passive"}};
-    std::string line;
-    for (const auto& word : backend->command(spec)) line += (line.empty() ? "" : " ") + shell_quoted(word);
-    commands.emplace_back(stage.name, line);
+    commands.emplace_back(stage.name, launcher::shell_quoted(backend->command(spec)));
   }
   return commands;
 }

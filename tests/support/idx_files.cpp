@@ -83,7 +83,7 @@ ToyFiles write_toy_set(const std::filesystem::path& folder, const std::string& p
   const std::int64_t area = set.size_px * set.size_px;
   std::vector<std::uint8_t> pixels(set.samples * area), labels(set.samples);
   for (std::int64_t i = 0; i < set.samples; ++i) {
-  std::filesystem::create_directories(folder);
+    std::filesystem::create_directories(folder);
     const std::int64_t sample = set.first_sample + i, label = sample % set.classes;
     draw_sample(set, patterns[label], sample, pixels.data() + i * area);
     labels[i] = static_cast<std::uint8_t>(label);

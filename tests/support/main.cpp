@@ -1,5 +1,5 @@
-// Every test binary's main: GoogleTest with quiet logging, and where source and build tree are, so that a test runs by
-// hand as it does under ctest.
+// Every test binary's main: GoogleTest with quiet logging, and where source and build tree are, so that a
+// test runs by hand as it does under ctest.
 #include <gtest/gtest.h>
 #include <spdlog/spdlog.h>
 #include <stdlib.h>

@@ -131,9 +131,9 @@ stages:
       fmt::arg("ranks", options.ranks), fmt::arg("model", options.model), fmt::arg("arch", options.arch),
       fmt::arg("size", options.pretrain_image_size), fmt::arg("train", train), fmt::arg("val", val),
       fmt::arg("global", options.global), fmt::arg("micro", options.micro),
-      fmt::arg("reduction", options.reduction), fmt::arg("every", options.checkpoint_every_steps), fmt::arg("keep", options.keep),
-      fmt::arg("pretrain", options.pretrain_epochs), fmt::arg("finetune", options.finetune_epochs),
-      fmt::arg("finetune_size", options.finetune_image_size));
+      fmt::arg("reduction", options.reduction), fmt::arg("every", options.checkpoint_every_steps),
+      fmt::arg("keep", options.keep), fmt::arg("pretrain", options.pretrain_epochs),
+      fmt::arg("finetune", options.finetune_epochs), fmt::arg("finetune_size", options.finetune_image_size));
   return folder / (options.name + ".yaml");
 }
 

@@ -26,7 +26,7 @@ struct ProgramOptions {
   std::map<std::string, std::string> environment;
   std::vector<std::string> unset;
   std::filesystem::path working_directory;
-  std::chrono::seconds limit{120};
+  std::chrono::seconds limit{300};
 };
 ProgramResult run_program(const std::vector<std::string>& argv, const ProgramOptions& options = {});
 
