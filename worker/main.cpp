@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -43,9 +44,13 @@ void log_to_attempt_folder(const std::filesystem::path& folder) {
   if (folder.empty()) return;
   std::string file = (folder / fmt::format("rank-{}.log", cosub::train::rank_from_environment())).string();
   int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (descriptor < 0) throw cosub::IoError("cannot write " + file, errno);
+  if (descriptor < 0)
+    throw cosub::IoError(fmt::format("--attempt-folder: cannot write {}: {}", file, std::strerror(errno)),
+                         errno);
   for (int standard : {STDOUT_FILENO, STDERR_FILENO})
-    if (::dup2(descriptor, standard) < 0) throw cosub::IoError("cannot redirect output to " + file, errno);
+    if (::dup2(descriptor, standard) < 0)
+      throw cosub::IoError(fmt::format("cannot redirect output to {}: {}", file, std::strerror(errno)),
+                           errno);
   ::close(descriptor);
 }
 
@@ -107,7 +112,8 @@ void add_gradients(CLI::App& app, Chosen& chosen) {
   sub->add_option("--output", options->output, "safetensors file to write; must not exist")->required();
   sub->add_option("--reduction", options->reduction, "ordered or fast; default: the stage's")
       ->check(CLI::IsMember({"ordered", "fast"}));
-  sub->footer("Under mpirun with any number of ranks: the same step of the same state, to compare the results.");
+  sub->footer(
+      "Under mpirun with any number of ranks: the same step of the same state, to compare the results.");
   sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_gradients(*options); }; });
 }
 

@@ -1,14 +1,18 @@
 #include "worker/train/config_table.h"
 
+#include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
-#include "common/text.h"
+#include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace cosub::train {
 namespace {
 
 /// Maps become rows by dotted path; lists stay in one row.
-void add_rows(std::vector<std::vector<std::string>>& rows, const std::string& path, const YAML::Node& node) {
+void add_rows(std::vector<std::pair<std::string, std::string>>& rows, const std::string& path,
+              const YAML::Node& node) {
   if (node.IsMap()) {
     for (const auto& item : node) {
       std::string key = item.first.as<std::string>();
@@ -17,16 +21,20 @@ void add_rows(std::vector<std::vector<std::string>>& rows, const std::string& pa
   } else if (!node.IsNull()) {
     YAML::Emitter out;
     out << YAML::Flow << node;
-    rows.push_back({path, out.c_str()});
+    rows.emplace_back(path, out.c_str());
   }
 }
 
 }  // namespace
 
 std::string config_table(const config::StageFile& file) {
-  std::vector<std::vector<std::string>> rows{{"key", "value"}};
+  std::vector<std::pair<std::string, std::string>> rows;
   add_rows(rows, "", YAML::Load(config::to_yaml(file)));
-  return table(rows);
+  std::size_t width = 0;
+  for (const auto& [key, value] : rows) width = std::max(width, key.size());
+  std::string text;
+  for (const auto& [key, value] : rows) text += fmt::format("  {:<{}}  {}\n", key, width, value);
+  return text;
 }
 
 }  // namespace cosub::train

@@ -69,9 +69,11 @@ void Trainer::build_model() {
   // A random start is drawn by every rank on its own; the hash check at the start proves that they agree.
   if (has_initial_weights(job_)) broadcast_state(job_.communicator, *state_, nullptr, nullptr);
   if (stage.ema > 0) ema_.emplace(state_->values(), stage.ema, stage.ema_warmup);
+  std::int64_t parameters = 0;  // without the padding between them
+  for (const Slot& slot : state_->parameters()) parameters += slot.numel;
   if (job_.is_root()) {
     spdlog::info("model {}: {} parameters; initial weights: {}", stage.model.name,
-                 format_count(static_cast<double>(state_->num_parameters())), origin);
+                 format_count(static_cast<double>(parameters)), origin);
   }
 }
 
