@@ -51,16 +51,20 @@ TEST(ConfigFuzz, DamagedFilesAreReadOrRefusedWithTheirName) {
 }
 
 TEST(ConfigFuzz, DamagedOverridesAreTakenOrRefused) {
+  int num_taken = 0, num_refused = 0;
   for (std::uint64_t i = 0; i < 1500; ++i) {
     KeyedRandom random(4, Purpose::kTest, i, 0);
     const std::string text =
         mutated("stages.pretrain.model={drop_rate: 0.1, arch: {layers: [1, 2]}}", random);
     try {
       parse(kValid, {text});
+      ++num_taken;
     } catch (const ConfigError&) {
-      continue;
-    }
+      ++num_refused;
+    }  // anything else that is thrown fails the test
   }
+  EXPECT_GT(num_taken, 0);
+  EXPECT_GT(num_refused, 100);
 }
 
 }  // namespace
