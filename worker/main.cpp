@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,6 +22,7 @@
 #include "worker/tools/export.h"
 #include "worker/tools/gradients.h"
 #include "worker/tools/model_forward.h"
+#include "worker/tools/model_info.h"
 #include "worker/tools/model_step.h"
 #include "worker/train/stage_runner.h"
 #include "worker/train/stop_flag.h"
@@ -117,13 +119,17 @@ void add_gradients(CLI::App& app, Chosen& chosen) {
   sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_gradients(*options); }; });
 }
 
-/// `model step` and `model forward` parse their own arguments.
+/// The tools below `model` parse their own arguments.
 bool run_model_tool(int argc, char** argv, int& code) {
+  static const std::map<std::string_view, int (*)(int, char**)> kTools = {
+      {"list", cosub::run_model_list},
+      {"info", cosub::run_model_info},
+      {"step", cosub::run_model_step},
+      {"forward", cosub::run_model_forward}};
   if (argc < 3 || std::string_view(argv[1]) != "model") return false;
-  std::string_view tool = argv[2];
-  if (tool != "step" && tool != "forward") return false;
-  code = tool == "step" ? cosub::run_model_step(argc - 2, argv + 2)
-                        : cosub::run_model_forward(argc - 2, argv + 2);
+  const auto tool = kTools.find(argv[2]);
+  if (tool == kTools.end()) return false;
+  code = tool->second(argc - 2, argv + 2);
   return true;
 }
 
@@ -138,7 +144,10 @@ int run(int argc, char** argv) {
   add_eval(app, chosen);
   add_export(app, chosen);
   add_gradients(app, chosen);
-  CLI::App* model = app.add_subcommand("model", "Forward and training steps on recorded tensors");
+  CLI::App* model =
+      app.add_subcommand("model", "Models by name, their cost, and their numbers on recorded tensors");
+  model->add_subcommand("list", "Names; see `model list --help`");
+  model->add_subcommand("info", "Size, cost and blocks of a model; see `model info --help`");
   model->add_subcommand("step", "Loss and gradients of a recorded microbatch; see `model step --help`");
   model->add_subcommand("forward", "Logits and features; see `model forward --help`");
   model->require_subcommand(1);

@@ -10,38 +10,30 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 namespace cosub::config {
 
-/// Overrides of a named model's table row, under timm's own keyword names. Which of them a family knows is
-/// checked by worker/model; an unset field keeps the row's value.
-struct ArchConfig {
-  std::optional<std::int64_t> patch_size;             // ViT
-  std::optional<std::int64_t> embed_dim;              // ViT
-  std::optional<std::int64_t> depth;                  // ViT
-  std::optional<std::int64_t> num_heads;              // ViT
-  std::optional<double> mlp_ratio;                    // ViT
-  std::optional<double> init_values;                  // ViT: LayerScale's initial value; 0 turns it off
-  std::optional<std::vector<std::int64_t>> layers;    // ResNet: blocks per stage
-  std::optional<std::vector<std::int64_t>> channels;  // ResNet: width per stage
-  std::optional<std::string> stem_type;               // ResNet: "" (7x7), deep, deep_tiered
-  std::optional<std::int64_t> stem_width;             // ResNet
-  bool operator==(const ArchConfig&) const = default;
-};
+/// Overrides of a named model's table row, under timm's own keyword names (depth, embed_dim, ...). Which keys
+/// there are stands in schema_model.cpp; which of them a family knows is checked by worker/model.
+using ArchValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
+using ArchConfig = std::map<std::string, ArchValue>;
 
 enum class StochasticDepth { kFixed, kBernoulli };  // fixed | bernoulli
 enum class DropRateRule { kUniform, kLinear };      // uniform | linear
 
 struct ModelConfig {
-  std::string name;               // timm's name, e.g. deit3_small_patch16_224, resnet18
-  std::int64_t classes = 0;       // required
-  std::int64_t channels = 3;      // of the input image: 1 or 3
-  std::int64_t image_size = 224;  // px, square
-  double drop_rate = 0.0;         // stochastic depth, [0, 1)
-  DropRateRule drop_rate_rule = DropRateRule::kUniform;
+  std::string name;                            // timm's name, e.g. deit3_small_patch16_224, resnet18
+  std::int64_t classes = 0;                    // required
+  std::int64_t channels = 3;                   // of the input image: 1 or 3
+  std::int64_t image_size = 224;               // px, square
+  double drop_rate = 0.0;                      // stochastic depth, [0, 1)
+  std::optional<DropRateRule> drop_rate_rule;  // unset: the family's own
   StochasticDepth stochastic_depth = StochasticDepth::kFixed;
   bool allow_rounded_drop_rate = false;
+  bool activation_checkpointing = false;  // branches are computed again in the backward pass
   ArchConfig arch;
   bool operator==(const ModelConfig&) const = default;
 };
@@ -225,6 +217,12 @@ std::string to_yaml(const StageFile& stage);
 /// checkpoint times and loader threads.
 std::string identity_hash(const StageConfig& stage, std::uint64_t seed);
 std::string identity_hash(const PipelineConfig& pipeline);
+
+/// One override of a named model from the command line (depth=6, layers=2,2,1,1) or several from JSON, such
+/// as the model_args of timm's config.json, whose other keys are left out. ConfigError naming key, value and
+/// what is allowed.
+void set_arch_key(ArchConfig& arch, const std::string& assignment);
+ArchConfig arch_from_json(std::string_view json_object);
 
 /// Every key with type, default, allowed values and meaning, as Markdown (docs/configuration.md is made from
 /// it).

@@ -39,7 +39,8 @@ def test_names_are_timms(tool):
     for key in parity.MODELS:
         model, arguments, kwargs = parity.make(key)
         state, tensors = model.state_dict(), {"input": images(kwargs)}
-        victim = next(name for name in state if name.endswith("norm2.weight") or name.endswith("bn2.running_var"))
+        victim = next(name for name in state
+                      if name.endswith(("norm2.weight", "bn2.running_var", "conv2.bn.running_var", "conv_dw.bias")))
         less = {name: tensor for name, tensor in state.items() if name != victim}
         assert f"{victim}: missing" in tool("forward", arguments, less, tensors, expect=78)
         renamed = {**less, victim + "x": state[victim]}
@@ -50,7 +51,11 @@ def test_names_are_timms(tool):
 
 
 def test_swapping_two_blocks_is_noticed(tool):
-    for key, first, second in (("deit3", "blocks.0.", "blocks.2."), ("resnet_basic", "layer1.0.", "layer1.1.")):
+    """Two blocks of one shape in every family."""
+    for key, first, second in (("deit3", "blocks.0.", "blocks.2."), ("resnet_basic", "layer1.0.", "layer1.1."),
+                               ("regnety", "s3.b2.", "s3.b3."), ("pit", "transformers.1.blocks.0.", "transformers.1.blocks.1."),
+                               ("xcit", "blocks.0.", "blocks.1."), ("swin", "layers.1.blocks.0.", "layers.1.blocks.1."),
+                               ("convnext", "stages.1.blocks.0.", "stages.1.blocks.1.")):
         model, arguments, kwargs = parity.make(key)
         state, x = model.state_dict(), images(kwargs)
         swapped = dict(state)
@@ -58,6 +63,7 @@ def test_swapping_two_blocks_is_noticed(tool):
             if name.startswith(first):
                 other = second + name[len(first):]
                 swapped[name], swapped[other] = state[other], tensor
+        assert any(not torch.equal(swapped[name], state[name]) for name in state), key
         logits = tool("forward", arguments, swapped, {"input": x})["logits"]
         with torch.no_grad():
             found = parity.difference(logits, model.eval()(x))

@@ -17,9 +17,10 @@ except ImportError as error:
 
 torch.set_num_threads(1)
 
-# name -> (timm name, timm keyword arguments, --arch of our tools)
+# key -> (timm name, timm keyword arguments); what is no size or count goes to our tools as --arch
 VIT = dict(patch_size=4, embed_dim=24, depth=3, num_heads=3)
 NARROW = dict(channels=(8, 12, 16, 20), stem_type="deep", stem_width=4)
+REGNET = dict(w0=16, wa=8.0, wm=1.8, group_size=8, depth=8, stem_width=8)
 MODELS = {
     "deit3": ("deit3_small_patch16_224", dict(img_size=20, num_classes=7, in_chans=1, **VIT)),
     "vit": ("vit_tiny_patch16_224", dict(img_size=16, num_classes=5, in_chans=3, mlp_ratio=3.0, **VIT)),
@@ -27,16 +28,31 @@ MODELS = {
     "resnet_tiered": ("resnet18", dict(num_classes=6, in_chans=3, layers=(1, 1, 1, 1),
                                        **{**NARROW, "stem_type": "deep_tiered"})),
     "resnet_bottleneck": ("resnet50", dict(num_classes=9, in_chans=3, layers=(1, 2, 1, 1), channels=(8, 12, 16, 20))),
+    "regnety": ("regnety_002", dict(num_classes=5, in_chans=3, **REGNET)),
+    "regnety_grey": ("regnety_016", dict(num_classes=8, in_chans=1, **{**REGNET, "wa": 12.0, "se_ratio": 0.5})),
+    "pit": ("pit_s_224", dict(img_size=32, num_classes=6, in_chans=3, patch_size=8, stride=4, base_dims=(6, 6, 6),
+                              depth=(1, 2, 1), heads=(2, 4, 4))),
+    "pit_grey": ("pit_ti_224", dict(img_size=30, num_classes=4, in_chans=1, patch_size=7, stride=3,
+                                    base_dims=(8, 8, 8), depth=(2, 1, 1), heads=(1, 2, 4), mlp_ratio=2.0)),
+    "xcit": ("xcit_tiny_12_p8_224", dict(img_size=32, num_classes=7, in_chans=3, embed_dim=24, depth=2, num_heads=3)),
+    "xcit_p16": ("xcit_nano_12_p16_224", dict(img_size=48, num_classes=5, in_chans=1, embed_dim=16, depth=2,
+                                              num_heads=2)),
+    "swin": ("swin_tiny_patch4_window7_224", dict(img_size=60, num_classes=5, in_chans=3, embed_dim=12, window_size=4,
+                                                  depths=(2, 2, 2), num_heads=(1, 2, 4))),
+    "swin_exact": ("swin_base_patch4_window12_384", dict(img_size=32, num_classes=9, in_chans=1, embed_dim=8,
+                                                         patch_size=2, window_size=4, depths=(2, 3),
+                                                         num_heads=(2, 4))),
+    "convnext": ("convnext_tiny", dict(num_classes=6, in_chans=3, depths=(1, 2, 1, 1), dims=(8, 12, 16, 24))),
+    "convnext_conv": ("convnext_atto", dict(num_classes=4, in_chans=1, depths=(1, 1, 2, 1), dims=(6, 8, 12, 16),
+                                            patch_size=2)),
 }
-ARCH_KEYS = ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "layers", "channels", "stem_type",
-             "stem_width")
+NO_ARCH = ("img_size", "num_classes", "in_chans")
 
 
 def arch_arguments(kwargs):
     arguments = []
-    for key in ARCH_KEYS:
-        if key in kwargs:
-            value = kwargs[key]
+    for key, value in kwargs.items():
+        if key not in NO_ARCH:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             arguments += ["--arch", f"{key}={text}"]
     return arguments
@@ -59,9 +75,9 @@ def redraw(model, generator):
                 uniform(tensor, 0.5, 2.0)
             elif name.endswith("num_batches_tracked"):
                 tensor.fill_(17)
-            elif name.endswith("gamma") or (owner in norms and name.endswith("weight")):
+            elif "gamma" in name or name.endswith("temperature") or (owner in norms and name.endswith("weight")):
                 uniform(tensor, 0.5, 1.5)
-            elif name in ("pos_embed", "cls_token"):
+            elif name in ("pos_embed", "cls_token") or name.endswith("relative_position_bias_table"):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.5)
             elif tensor.ndim > 1:
                 fan_in = tensor[0].numel()

@@ -26,9 +26,21 @@ void fill(at::Tensor& tensor, std::uint64_t stream, const std::string& name, con
 
 }  // namespace
 
-Linear::Linear(std::int64_t in_features, std::int64_t out_features) {
+torch::nn::Module& group(torch::nn::Module& owner, const std::string& name) {
+  for (const auto& child : owner.named_children()) {
+    if (child.key() == name) return *child.value();
+  }
+  return *add_layer<Group>(owner, name);
+}
+
+Linear::Linear(std::int64_t in_features, std::int64_t out_features, bool has_bias) {
   weight = register_parameter("weight", at::zeros({out_features, in_features}));
-  bias = register_parameter("bias", at::zeros({out_features}));
+  if (has_bias) bias = register_parameter("bias", at::zeros({out_features}));
+}
+
+Pointwise::Pointwise(std::int64_t in_channels, std::int64_t out_channels) {
+  weight = register_parameter("weight", at::zeros({out_channels, in_channels, 1, 1}));
+  bias = register_parameter("bias", at::zeros({out_channels}));
 }
 
 LayerNorm::LayerNorm(std::int64_t features, double eps) : eps_(eps) {
@@ -40,18 +52,30 @@ at::Tensor LayerNorm::forward(const at::Tensor& x) const {
   return at::layer_norm(x, {weight.size(0)}, weight, bias, eps_);
 }
 
-Conv2d::Conv2d(std::int64_t in_channels, std::int64_t out_channels, Options options)
-    : stride_(options.stride), padding_(options.padding) {
-  weight =
-      register_parameter("weight", at::zeros({out_channels, in_channels, options.kernel, options.kernel}));
+Conv2d::Conv2d(std::int64_t in_channels, std::int64_t out_channels, Options options) : options_(options) {
+  weight = register_parameter(
+      "weight", at::zeros({out_channels, in_channels / options.groups, options.kernel, options.kernel}));
   if (options.bias) bias = register_parameter("bias", at::zeros({out_channels}));
 }
 
 at::Tensor Conv2d::forward(const at::Tensor& x) const {
-  const std::array<std::int64_t, 2> stride = {stride_, stride_};
-  const std::array<std::int64_t, 2> padding = {padding_, padding_};
+  const std::array<std::int64_t, 2> stride = {options_.stride, options_.stride};
+  const std::array<std::int64_t, 2> padding = {options_.padding, options_.padding};
+  const std::array<std::int64_t, 2> dilation = {1, 1};
   // Parameters stay NCHW; left to itself the convolution would convert them anew in each of its three passes.
-  return at::conv2d(x, weight.contiguous(x.suggest_memory_format()), bias, stride, padding);
+  return at::conv2d(x, weight.contiguous(x.suggest_memory_format()), bias, stride, padding, dilation,
+                    options_.groups);
+}
+
+ConvNorm add_conv_norm(torch::nn::Module& owner, const std::string& conv_name, const std::string& norm_name,
+                       std::int64_t in, std::int64_t out, Conv2d::Options options,
+                       BatchStatistics& statistics) {
+  return {add_layer<Conv2d>(owner, conv_name, in, out, options),
+          add_layer<BatchNorm2d>(owner, norm_name, out, statistics)};
+}
+
+std::vector<std::string> weight_and_bias(const std::string& name) {
+  return {name + ".weight", name + ".bias"};
 }
 
 void init_normal(at::Tensor& tensor, double std, std::uint64_t stream, const std::string& name) {
@@ -66,7 +90,12 @@ void init_torch_default(at::Tensor& weight, at::Tensor& bias, std::uint64_t stre
                         const std::string& module_name) {
   const double bound = 1.0 / std::sqrt(static_cast<double>(weight.numel() / weight.size(0)));
   init_uniform(weight, bound, stream, module_name + ".weight");
-  init_uniform(bias, bound, stream, module_name + ".bias");
+  if (bias.defined()) init_uniform(bias, bound, stream, module_name + ".bias");
+}
+
+void init_he_fan_out(at::Tensor& weight, std::int64_t groups, std::uint64_t stream, const std::string& name) {
+  const std::int64_t fan_out = weight.size(0) * weight.size(2) * weight.size(3) / groups;
+  init_normal(weight, std::sqrt(2.0 / static_cast<double>(fan_out)), stream, name);
 }
 
 }  // namespace cosub::model

@@ -4,8 +4,8 @@
 
 #include "common/error.h"
 #include "common/text.h"
-#include "worker/model/resnet.h"
-#include "worker/model/vit.h"
+#include "worker/model/families.h"
+#include "worker/model/layers.h"
 
 namespace cosub::model {
 namespace {
@@ -33,31 +33,69 @@ T timm_value(const nlohmann::json& object, const char* key, const std::string& p
   }
 }
 
-template <typename T>
-void read_optional(const nlohmann::json& args, const char* key, std::optional<T>& into) {
-  if (args.contains(key)) into = timm_value<T>(args, key, "model_args.");
+}  // namespace
+
+at::Tensor Backbone::forward(const at::Tensor& images) {
+  return classifier_->forward(forward_features(images));
 }
 
-}  // namespace
+std::int64_t Backbone::num_features() const {
+  return classifier_->weight.size(1);
+}
+
+void Backbone::add_classifier(const std::string& name, std::int64_t num_features) {
+  classifier_name_ = name;
+  classifier_ = std::make_shared<Linear>(num_features, config_.classes);
+  const std::size_t dot = name.find('.');
+  torch::nn::Module& owner = dot == std::string::npos ? *this : group(*this, name.substr(0, dot));
+  owner.register_module(name.substr(dot + 1), classifier_);
+}
+
+nlohmann::json Backbone::timm_config() const {
+  TimmClass timm = timm_class();
+  timm.model_args["in_chans"] = config_.channels;
+  return {{"architecture", config_.name},
+          {"num_classes", config_.classes},
+          {"num_features", num_features()},
+          {"global_pool", timm.global_pool},
+          {"model_args", std::move(timm.model_args)},
+          {"pretrained_cfg",
+           {{"num_classes", config_.classes},
+            {"input_size", {config_.channels, config_.image_size, config_.image_size}},
+            {"fixed_input_size", timm.fixed_input_size},
+            {"interpolation", "bicubic"},
+            {"crop_pct", 1.0},
+            {"first_conv", timm.first_conv},
+            {"classifier", classifier_name_}}}};
+}
+
+const std::vector<Family>& families() {
+  static const std::vector<Family> all = {vit_family(),  resnet_family(), regnet_family(),  pit_family(),
+                                          xcit_family(), swin_family(),   convnext_family()};
+  return all;
+}
+
+const Family& family_of(const std::string& model_name) {
+  for (const Family& family : families()) {
+    if (std::find(family.models.begin(), family.models.end(), model_name) != family.models.end())
+      return family;
+  }
+  throw ConfigError(fmt::format("model.name: '{}' is not known.{} `cosub model list` shows all names",
+                                model_name, did_you_mean(model_name, model_names())));
+}
 
 std::vector<std::string> model_names() {
   std::vector<std::string> names;
-  for (const auto& [name, arch] : vit_table()) names.push_back(name);
-  for (const auto& [name, arch] : resnet_table()) names.push_back(name);
+  for (const Family& family : families())
+    names.insert(names.end(), family.models.begin(), family.models.end());
   return names;
 }
 
-std::shared_ptr<Backbone> create(const config::ModelConfig& config, std::uint64_t stream) {
+std::shared_ptr<Backbone> create(const config::ModelConfig& config, std::optional<std::uint64_t> stream) {
   check_input(config);
-  std::shared_ptr<Backbone> backbone;
-  if (vit_table().contains(config.name)) {
-    backbone = create_vit(config, stream);
-  } else if (resnet_table().contains(config.name)) {
-    backbone = create_resnet(config, stream);
-  } else {
-    throw ConfigError(fmt::format("model.name: '{}' is not known.{} Known: {}", config.name,
-                                  did_you_mean(config.name, model_names()), fmt::join(model_names(), ", ")));
-  }
+  std::shared_ptr<Backbone> backbone = family_of(config.name).create(config);
+  if (stream) backbone->init(*stream);
+  backbone->seam().set_recompute(config.activation_checkpointing);
   set_drop_rates(*backbone);
   return backbone;
 }
@@ -76,16 +114,7 @@ config::ModelConfig model_config_from_timm(const nlohmann::json& timm_config) {
   const nlohmann::json args = timm_config.value("model_args", nlohmann::json::object());
   config.channels = args.value("in_chans", config.channels);
   config.image_size = args.value("img_size", config.image_size);
-  read_optional(args, "patch_size", config.arch.patch_size);
-  read_optional(args, "embed_dim", config.arch.embed_dim);
-  read_optional(args, "depth", config.arch.depth);
-  read_optional(args, "num_heads", config.arch.num_heads);
-  read_optional(args, "mlp_ratio", config.arch.mlp_ratio);
-  read_optional(args, "init_values", config.arch.init_values);
-  read_optional(args, "layers", config.arch.layers);
-  read_optional(args, "channels", config.arch.channels);
-  read_optional(args, "stem_type", config.arch.stem_type);
-  read_optional(args, "stem_width", config.arch.stem_width);
+  config.arch = config::arch_from_json(args.dump());
   return config;
 }
 

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "common/random.h"
+#include "worker/model/recompute.h"
 
 namespace cosub::model {
 namespace {
@@ -97,7 +98,9 @@ std::int64_t ResidualSeam::num_blocks() const {
 }
 
 void ResidualSeam::set_drop_rates(const std::vector<double>& by_block) {
-  for (BranchInfo& branch : branches_) branch.drop_rate = by_block.at(static_cast<std::size_t>(branch.block));
+  for (BranchInfo& branch : branches_) {
+    if (branch.block != kNeverDrops) branch.drop_rate = by_block.at(static_cast<std::size_t>(branch.block));
+  }
 }
 
 void ResidualSeam::begin(Pass pass) {
@@ -128,14 +131,19 @@ const at::Tensor& ResidualSeam::rows_of(std::int64_t index, const at::Device& de
   return rows;
 }
 
+at::Tensor ResidualSeam::run(const at::Tensor& x, const Branch& branch) const {
+  return recompute_ ? recomputed_in_backward(x, branch) : branch(x);
+}
+
 at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at::Tensor& shortcut,
                                const Branch& branch) {
   const auto i = static_cast<std::size_t>(index);
-  if (pass_.kind == Pass::Kind::kSubmodel &&
-      !pass_.keep_block.at(static_cast<std::size_t>(branches_.at(i).block))) {
+  const std::int64_t block = branches_.at(i).block;
+  if (pass_.kind == Pass::Kind::kSubmodel && block != kNeverDrops &&
+      !pass_.keep_block.at(static_cast<std::size_t>(block))) {
     return shortcut;
   }
-  if (pass_.kind != Pass::Kind::kTrain || pass_.kept.branches.at(i).all) return shortcut + branch(x);
+  if (pass_.kind != Pass::Kind::kTrain || pass_.kept.branches.at(i).all) return shortcut + run(x, branch);
 
   const KeptRows::Branch& kept = pass_.kept.branches[i];
   const bool shared = pass_.views > 1 && x.size(0) == pass_.images;
@@ -144,7 +152,7 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
   const at::Tensor& rows = rows_of(index, x.device());
   // While the stem is shared row r of the 2B rows is row r mod B of what is there.
   const at::Tensor input = select_rows(x, shared ? rows.remainder(pass_.images) : rows);
-  return add_rows(base, rows, branch(input), kept.scale);
+  return add_rows(base, rows, run(input, branch), kept.scale);
 }
 
 at::Tensor ResidualSeam::finish(const at::Tensor& x) const {

@@ -30,9 +30,12 @@ struct KeptRows {
 /// A branch as the model declares it while it is built, in execution order.
 struct BranchInfo {
   std::string name;        // timm's module path, e.g. blocks.3.attn (ViT has two per block), layer2.0
-  std::int64_t block = 0;  // index of its block, counted over the whole model
+  std::int64_t block = 0;  // index of its block, counted over the whole model; kNeverDrops: in no block
   double drop_rate = 0.0;
+  std::vector<std::string>
+      last_affine;  // the parameters that scale its output linearly, e.g. blocks.3.ls1.gamma
 };
+inline constexpr std::int64_t kNeverDrops = -1;  // part of every submodel, at every drop rate
 
 /// What one forward pass is: how many images, how many views of them, and where the draws come from.
 struct Pass {
@@ -74,10 +77,14 @@ class ResidualSeam {
   /// (share_stem off, or no branch drops anything) repeated to views * B rows.
   at::Tensor start(const at::Tensor& images) const;
 
+  /// Keep only each branch's input and run the branch again in the backward pass (recompute.h).
+  void set_recompute(bool recompute) { recompute_ = recompute; }
+
   /// shortcut + branch(x[kept]) * scale on the kept rows; shortcut alone on the others.
   /// x: [N, ...] input of the branch; shortcut: [N, ...] what the result is added to (x itself, or its
   /// projection, which ran on all rows). Differentiable. While N == B although views == 2 (shared stem), the
-  /// first branch that does not keep everything doubles both to 2B rows first.
+  /// first branch that does not keep everything doubles both to 2B rows first. A branch may run a second
+  /// time, during backward: it must capture nothing that is gone by then.
   at::Tensor apply(std::int64_t index, const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch);
   at::Tensor apply(std::int64_t index, const at::Tensor& x, const Branch& branch) {
     return apply(index, x, x, branch);
@@ -88,8 +95,10 @@ class ResidualSeam {
 
  private:
   const at::Tensor& rows_of(std::int64_t index, const at::Device& device);
+  at::Tensor run(const at::Tensor& x, const Branch& branch) const;
 
   std::vector<BranchInfo> branches_;
+  bool recompute_ = false;
   Pass pass_;
   std::vector<at::Tensor> rows_;  // pass_.kept as tensors, made when first needed
 };

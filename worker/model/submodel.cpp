@@ -6,7 +6,7 @@
 
 #include "common/error.h"
 #include "common/text.h"
-#include "worker/model/model.h"
+#include "worker/model/families.h"
 
 namespace cosub::model {
 namespace {
@@ -20,7 +20,8 @@ DepthMode mode_of(const config::ModelConfig& config) {
 
 std::vector<double> wanted_rates(const config::ModelConfig& config, std::int64_t num_blocks) {
   std::vector<double> rates(static_cast<std::size_t>(num_blocks), config.drop_rate);
-  if (config.drop_rate_rule == config::DropRateRule::kLinear) {
+  const config::DropRateRule rule = config.drop_rate_rule.value_or(family_of(config.name).drop_rate_rule);
+  if (rule == config::DropRateRule::kLinear) {
     const double last = static_cast<double>(std::max<std::int64_t>(num_blocks - 1, 1));
     for (std::size_t i = 0; i < rates.size(); ++i)
       rates[i] = config.drop_rate * static_cast<double>(i) / last;

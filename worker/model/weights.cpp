@@ -3,9 +3,6 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
-#include <array>
-#include <cmath>
-
 #include "common/error.h"
 #include "common/text.h"
 
@@ -16,23 +13,15 @@ std::string shape_text(const at::Tensor& tensor) {
   return fmt::format("[{}]", fmt::join(tensor.sizes(), ", "));
 }
 
-/// Prefix tokens aside, a square number of positions; 0 when it is not.
-std::int64_t grid_side(const at::Tensor& embedding, std::int64_t prefix_tokens) {
-  if (embedding.dim() != 3 || embedding.size(0) != 1) return 0;
-  const std::int64_t positions = embedding.size(1) - prefix_tokens;
-  const auto side = static_cast<std::int64_t>(
-      std::llround(std::sqrt(static_cast<double>(std::max<std::int64_t>(positions, 0)))));
-  return side * side == positions ? side : 0;
-}
-
 void resample_if_needed(const Backbone& backbone, std::map<std::string, at::Tensor>& state) {
-  const PositionGrid grid = backbone.position_grid();
-  const auto found = state.find("pos_embed");
-  if (grid.side == 0 || found == state.end()) return;
-  const std::int64_t old_side = grid_side(found->second, grid.prefix_tokens);
-  if (old_side == 0 || old_side == grid.side) return;
-  spdlog::info("pos_embed resampled from {}x{} to {}x{} positions", old_side, old_side, grid.side, grid.side);
-  found->second = resample_position_embedding(found->second, grid.prefix_tokens, grid.side);
+  const std::map<std::string, at::Tensor> given = state;
+  backbone.resample(state);
+  for (const auto& [name, tensor] : state) {
+    const at::Tensor& before = given.at(name);
+    if (before.sizes() == tensor.sizes()) continue;
+    spdlog::info("{} resampled from {} to {} for images of {} pixels", name, shape_text(before),
+                 shape_text(tensor), backbone.config().image_size);
+  }
 }
 
 /// Removes what is given for the classifier, and its own tensors from what is wanted.
@@ -90,20 +79,6 @@ std::string problems(const Backbone& backbone, const std::map<std::string, at::T
 }
 
 }  // namespace
-
-at::Tensor resample_position_embedding(const at::Tensor& embedding, std::int64_t prefix_tokens,
-                                       std::int64_t side) {
-  const std::int64_t old_side = grid_side(embedding, prefix_tokens), dim = embedding.size(2);
-  const at::Tensor prefix = embedding.narrow(1, 0, prefix_tokens);
-  const at::Tensor grid = embedding.narrow(1, prefix_tokens, old_side * old_side)
-                              .to(at::kFloat)
-                              .reshape({1, old_side, old_side, dim})
-                              .permute({0, 3, 1, 2});
-  const std::array<std::int64_t, 2> size = {side, side};
-  const at::Tensor resampled = at::_upsample_bicubic2d_aa(grid, size, /*align_corners=*/false);
-  const at::Tensor positions = resampled.permute({0, 2, 3, 1}).reshape({1, side * side, dim});
-  return at::cat({prefix, positions.to(embedding.scalar_type())}, 1);
-}
 
 void load_state(Backbone& backbone, std::map<std::string, at::Tensor> state, HeadPolicy head,
                 const std::string& origin) {

@@ -11,15 +11,10 @@ enum class HeadPolicy {
   kReplace,  // the classifier stays as initialised; weights given for it are ignored, of whatever class count
 };
 
-/// Copies `state` (by timm's names, any floating dtype) into the model's live tensors. Position embeddings of
-/// another grid are resampled. DataError listing all missing, unexpected and mis-shaped tensors with nearest
-/// names; the model is unchanged then. `origin` (a path) is for messages.
+/// Copies `state` (by timm's names, any floating dtype) into the model's live tensors. What
+/// depends on the image's size is resampled (Backbone::resample). DataError listing all missing, unexpected
+/// and mis-shaped tensors with nearest names; the model is unchanged then. `origin` (a path) is for messages.
 void load_state(Backbone& backbone, std::map<std::string, at::Tensor> state, HeadPolicy head,
                 const std::string& origin);
-
-/// [1, prefix + n * n, D] -> [1, prefix + side * side, D], bicubic with antialiasing, prefix tokens
-/// untouched: timm's resample_abs_pos_embed.
-at::Tensor resample_position_embedding(const at::Tensor& embedding, std::int64_t prefix_tokens,
-                                       std::int64_t side);
 
 }  // namespace cosub::model

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <fstream>
 #include <iostream>
-#include <sstream>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -14,54 +14,10 @@
 namespace cosub::tools {
 namespace {
 
-std::vector<std::int64_t> parse_list(const std::string& text) {
-  std::vector<std::int64_t> values;
-  std::istringstream stream(text);
-  for (std::string item; std::getline(stream, item, ',');) values.push_back(std::stoll(item));
-  return values;
-}
-
-void set_arch(config::ArchConfig& arch, const std::string& key, const std::string& value) {
-  if (key == "patch_size")
-    arch.patch_size = std::stoll(value);
-  else if (key == "embed_dim")
-    arch.embed_dim = std::stoll(value);
-  else if (key == "depth")
-    arch.depth = std::stoll(value);
-  else if (key == "num_heads")
-    arch.num_heads = std::stoll(value);
-  else if (key == "mlp_ratio")
-    arch.mlp_ratio = std::stod(value);
-  else if (key == "init_values")
-    arch.init_values = std::stod(value);
-  else if (key == "layers")
-    arch.layers = parse_list(value);
-  else if (key == "channels")
-    arch.channels = parse_list(value);
-  else if (key == "stem_type")
-    arch.stem_type = value;
-  else if (key == "stem_width")
-    arch.stem_width = std::stoll(value);
-  else {
-    throw ConfigError(
-        fmt::format("--arch {}: unknown key.{}", key,
-                    did_you_mean(key, {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio",
-                                       "init_values", "layers", "channels", "stem_type", "stem_width"})));
-  }
-}
-
 config::ModelConfig named_config(const std::string& name, const std::vector<std::string>& arch) {
   config::ModelConfig config;
   config.name = name;
-  for (const std::string& entry : arch) {
-    const std::size_t equals = entry.find('=');
-    if (equals == std::string::npos) throw ConfigError(fmt::format("--arch {}: must be key=value", entry));
-    try {
-      set_arch(config.arch, entry.substr(0, equals), entry.substr(equals + 1));
-    } catch (const std::logic_error&) {
-      throw ConfigError(fmt::format("--arch {}: the value is not a number (or list of numbers)", entry));
-    }
-  }
+  for (const std::string& entry : arch) config::set_arch_key(config.arch, entry);
   return config;
 }
 
@@ -74,11 +30,20 @@ config::ModelConfig config_from_file(const std::filesystem::path& path) {
 }
 
 std::int64_t classes_of(const std::map<std::string, at::Tensor>& weights, const std::filesystem::path& path) {
-  for (const char* name : {"head.weight", "fc.weight"}) {
+  for (const char* name : {"head.weight", "fc.weight", "head.fc.weight"}) {
     const auto found = weights.find(name);
     if (found != weights.end() && found->second.dim() == 2) return found->second.size(0);
   }
-  throw DataError(fmt::format("{}: has no classifier (head.weight or fc.weight)", path.string()));
+  throw DataError(
+      fmt::format("{}: has no classifier (head.weight, fc.weight or head.fc.weight)", path.string()));
+}
+
+/// Swin's window is part of the weights: that of the first stage's table (2w-1)^2, where it is a square.
+void infer_window(config::ModelConfig& config, const std::map<std::string, at::Tensor>& weights) {
+  const auto table = weights.find("layers.0.blocks.0.attn.relative_position_bias_table");
+  if (table == weights.end() || table->second.dim() != 2 || config.arch.contains("window_size")) return;
+  const std::int64_t window = (std::llround(std::sqrt(static_cast<double>(table->second.size(0)))) + 1) / 2;
+  if ((2 * window - 1) * (2 * window - 1) == table->second.size(0)) config.arch["window_size"] = window;
 }
 
 }  // namespace
@@ -103,7 +68,8 @@ std::shared_ptr<model::Backbone> ModelArguments::build(const at::Tensor& input) 
   wanted.classes = classes_of(state, weights);
   wanted.channels = input.size(1);
   wanted.image_size = input.size(2);
-  const auto backbone = model::create(wanted, 0);
+  infer_window(wanted, state);
+  const auto backbone = model::create(wanted, std::nullopt);
   if (float64) {
     for (const auto& [key, tensor] : model::state_of(*backbone)) {
       at::Tensor live = tensor;

@@ -50,7 +50,7 @@ LoadedModel build(const nlohmann::json& timm_config, checkpoint::Tensors tensors
   LoadedModel loaded;
   config::ModelConfig config = model::model_config_from_timm(timm_config);
   if (image_size_px > 0) config.image_size = image_size_px;
-  loaded.model = model::create(config, 0);
+  loaded.model = model::create(config, std::nullopt);
   model::load_state(*loaded.model, std::move(tensors), model::HeadPolicy::kKeep, origin);
   loaded.model->eval();
   loaded.data = data_of(timm_config);

@@ -57,8 +57,7 @@ TEST(ConfigInheritance, NullTakesAnInheritedKeyAway) {
   const PipelineConfig pipeline = parse(
       with("image_size: 28", "arch: {stem_type: deep, stem_width: 16}") +
       "  - name: more\n    init: {stage: pretrain}\n    model: {arch: {stem_type: ~}}\n    schedule:\n");
-  EXPECT_EQ(pipeline.stages[4].model.arch.stem_type, std::nullopt);
-  EXPECT_EQ(pipeline.stages[4].model.arch.stem_width, 16);
+  EXPECT_EQ(pipeline.stages[4].model.arch, (ArchConfig{{"stem_width", std::int64_t{16}}}));
 }
 
 TEST(ConfigInheritance, DefaultsHoldNoKeysThatAStageMustSayItself) {

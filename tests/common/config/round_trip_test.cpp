@@ -23,9 +23,16 @@ StageConfig unusual_stage() {
   stage.name = "odd_one.2";
   stage.after = {"first", "true"};
   stage.init = {"first", "", "model", "replace"};
-  stage.model = {"resnet18", 7, 1, 29, 1.0 / 3, DropRateRule::kLinear, StochasticDepth::kBernoulli, true, {}};
-  stage.model.arch = {
-      7, 48, 3, 6, 2.5, 1e-5, std::vector<std::int64_t>{1, 2}, std::vector<std::int64_t>{8, 9}, "", 16};
+  stage.model = {"resnet18", 7,    1, 29, 1.0 / 3, DropRateRule::kLinear, StochasticDepth::kBernoulli,
+                 true,       true, {}};
+  stage.model.arch = {{"patch_size", 7},
+                      {"depth", std::vector<std::int64_t>{1, 2}},
+                      {"num_heads", 6},
+                      {"mlp_ratio", 2.5},
+                      {"eta", 1e-5},
+                      {"tokens_norm", true},
+                      {"layers", std::vector<std::int64_t>{3}},
+                      {"stem_type", ""}};
   stage.data.train = {IdxSource{"/a b/images: #1", "/a/\"labels\""}, 11};
   stage.data.val = {IdxSource{"/é", "/'x'"}, 12};
   stage.data.mean = {0.1};

@@ -11,10 +11,10 @@ inline config::ModelConfig small_vit(std::int64_t classes = 5, std::int64_t imag
   config.classes = classes;
   config.channels = 1;
   config.image_size = image_size;
-  config.arch.patch_size = 4;
-  config.arch.embed_dim = 24;
-  config.arch.depth = 3;
-  config.arch.num_heads = 3;
+  config.arch["patch_size"] = 4;
+  config.arch["embed_dim"] = 24;
+  config.arch["depth"] = 3;
+  config.arch["num_heads"] = 3;
   return config;
 }
 
@@ -24,10 +24,10 @@ inline config::ModelConfig small_resnet(std::int64_t classes = 5) {
   config.classes = classes;
   config.channels = 1;
   config.image_size = 32;
-  config.arch.layers = std::vector<std::int64_t>{2, 1, 1, 1};
-  config.arch.channels = std::vector<std::int64_t>{8, 12, 16, 20};
-  config.arch.stem_type = "deep";
-  config.arch.stem_width = 4;
+  config.arch["layers"] = std::vector<std::int64_t>{2, 1, 1, 1};
+  config.arch["channels"] = std::vector<std::int64_t>{8, 12, 16, 20};
+  config.arch["stem_type"] = "deep";
+  config.arch["stem_width"] = 4;
   return config;
 }
 

@@ -15,7 +15,7 @@ std::vector<BranchInfo> branches_with_rates(const std::vector<double>& rates) {
   std::vector<BranchInfo> branches;
   for (double rate : rates) {
     const auto block = static_cast<std::int64_t>(branches.size());
-    branches.push_back({"block" + std::to_string(block), block, rate});
+    branches.push_back({"block" + std::to_string(block), block, rate, {}});
   }
   return branches;
 }

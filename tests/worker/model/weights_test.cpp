@@ -1,4 +1,5 @@
 #include "worker/model/weights.h"
+#include "worker/model/resample.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

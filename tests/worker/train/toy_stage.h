@@ -22,10 +22,10 @@ inline config::ModelConfig toy_resnet() {
   model.channels = 1;
   model.image_size = 28;
   model.drop_rate = 0.25;
-  model.arch.layers = {1, 1, 1, 1};
-  model.arch.channels = {8, 8, 16, 16};
-  model.arch.stem_type = "deep";
-  model.arch.stem_width = 4;
+  model.arch["layers"] = std::vector<std::int64_t>{1, 1, 1, 1};
+  model.arch["channels"] = std::vector<std::int64_t>{8, 8, 16, 16};
+  model.arch["stem_type"] = "deep";
+  model.arch["stem_width"] = 4;
   return model;
 }
 
@@ -36,10 +36,10 @@ inline config::ModelConfig toy_vit() {
   model.channels = 1;
   model.image_size = 14;
   model.drop_rate = 0.25;
-  model.arch.patch_size = 7;
-  model.arch.embed_dim = 32;
-  model.arch.depth = 3;
-  model.arch.num_heads = 2;
+  model.arch["patch_size"] = 7;
+  model.arch["embed_dim"] = 32;
+  model.arch["depth"] = 3;
+  model.arch["num_heads"] = 2;
   return model;
 }
 

@@ -1,0 +1,91 @@
+#include "worker/model/cost.h"
+
+#include <ATen/record_function.h>
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+
+#include <string_view>
+
+namespace cosub::model {
+namespace {
+
+thread_local std::int64_t multiply_adds = 0;
+
+std::int64_t numel_of(const c10::IValue& value) {
+  return value.toTensor().numel();
+}
+std::int64_t last_size_of(const c10::IValue& value) {
+  return value.toTensor().size(-1);
+}
+
+/// Rows and columns of the output times what is summed over. Names are those of the operators that are left
+/// after LibTorch's own decompositions.
+std::int64_t multiply_adds_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
+  if (name == "aten::mm" || name == "aten::bmm") return numel_of(inputs[0]) * last_size_of(inputs[1]);
+  if (name == "aten::addmm" || name == "aten::baddbmm") return numel_of(inputs[1]) * last_size_of(inputs[2]);
+  if (name == "aten::_scaled_dot_product_flash_attention_for_cpu") {
+    const at::Tensor query = inputs[0].toTensor(), key = inputs[1].toTensor();
+    return 2 * query.numel() * key.size(-2);
+  }
+  if (name == "aten::convolution") {
+    const at::Tensor x = inputs[0].toTensor(), weight = inputs[1].toTensor();
+    const std::vector<std::int64_t> stride = inputs[3].toIntVector(), padding = inputs[4].toIntVector();
+    std::int64_t positions = x.size(0);
+    for (std::size_t i = 0; i < 2; ++i) {
+      const auto dim = static_cast<std::int64_t>(i) + 2;
+      positions *= (x.size(dim) + 2 * padding[i] - weight.size(dim)) / stride[i] + 1;
+    }
+    return positions * weight.numel();
+  }
+  return 0;
+}
+
+std::unique_ptr<at::ObserverContext> count(const at::RecordFunction& function) {
+  multiply_adds += multiply_adds_of(function.name(), function.inputs());
+  return nullptr;
+}
+
+/// Bytes that are allocated on this thread and not yet freed.
+class LiveBytes : public c10::MemoryReportingInfoBase {
+ public:
+  void reportMemoryUsage(void* /*pointer*/, std::int64_t size, std::size_t /*allocated*/,
+                         std::size_t /*reserved*/, c10::Device /*device*/) override {
+    bytes += size;
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+
+  std::int64_t bytes = 0;
+};
+
+std::int64_t activation_bytes(Backbone& backbone, std::int64_t images) {
+  const config::ModelConfig& config = backbone.config();
+  const at::Tensor input = at::randn({images, config.channels, config.image_size, config.image_size});
+  Pass pass;
+  pass.images = images;
+  backbone.seam().begin(pass);
+  const auto live = std::make_shared<LiveBytes>();
+  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, live);
+  const at::Tensor logits = backbone.forward(input);
+  return live->bytes;
+}
+
+}  // namespace
+
+Cost measure_cost(Backbone& backbone) {
+  constexpr std::int64_t kImages = 2;
+  backbone.train();
+  const at::Tensor statistics = at::zeros({backbone.batch_statistics().size()});
+  backbone.batch_statistics().write_to(statistics);
+  Cost cost;
+  for (const at::Tensor& parameter : backbone.parameters()) cost.parameters += parameter.numel();
+  multiply_adds = 0;
+  const at::CallbackHandle handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(count).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  const std::int64_t bytes = activation_bytes(backbone, kImages);
+  at::removeCallback(handle);
+  cost.multiply_adds = multiply_adds / kImages;
+  cost.activation_bytes_per_row = activation_bytes(backbone, kImages + 1) - bytes;
+  return cost;
+}
+
+}  // namespace cosub::model

@@ -1,0 +1,21 @@
+// What a model costs, measured on a forward pass in training mode on CPU: multiply-adds and the memory that
+// the backward pass needs. Not thread-safe; reseeds nothing.
+#pragma once
+
+#include "worker/model/model.h"
+
+namespace cosub::model {
+
+struct Cost {
+  std::int64_t parameters = 0;
+  /// Of one image through all blocks, forward: matrix products, convolutions and attention. Norms,
+  /// activations and sums are left out, as usual. The backward pass takes about twice as many.
+  std::int64_t multiply_adds = 0;
+  /// What one more row of a microbatch keeps for the backward pass, float32, all branches running on it.
+  std::int64_t activation_bytes_per_row = 0;
+};
+
+/// Runs 2 and 3 random images of the model's size. The model is left in training mode.
+Cost measure_cost(Backbone& backbone);
+
+}  // namespace cosub::model

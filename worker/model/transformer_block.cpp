@@ -1,0 +1,57 @@
+#include "worker/model/transformer_block.h"
+
+namespace cosub::model {
+namespace {
+
+at::Tensor scaled(const std::shared_ptr<LayerScale>& layer, const at::Tensor& x) {
+  return layer ? layer->forward(x) : x;
+}
+
+}  // namespace
+
+Attention::Attention(std::int64_t dim, std::int64_t num_heads) : num_heads_(num_heads) {
+  qkv_ = add_layer<Linear>(*this, "qkv", dim, 3 * dim);
+  proj_ = add_layer<Linear>(*this, "proj", dim, dim);
+}
+
+at::Tensor Attention::forward(const at::Tensor& x) const {
+  const std::int64_t rows = x.size(0), length = x.size(1), dim = x.size(2);
+  const at::Tensor qkv =
+      qkv_->forward(x).reshape({rows, length, 3, num_heads_, dim / num_heads_}).permute({2, 0, 3, 1, 4});
+  const at::Tensor heads = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]);
+  return proj_->forward(heads.transpose(1, 2).reshape({rows, length, dim}));
+}
+
+LayerScale::LayerScale(std::int64_t dim, double init_value) {
+  gamma_ = register_parameter("gamma", at::full({dim}, init_value));
+}
+
+TransformerBlock::TransformerBlock(const Shape& shape, const std::string& name, std::int64_t index,
+                                   ResidualSeam& seam)
+    : seam_(seam) {
+  const std::int64_t dim = shape.dim;
+  const bool has_scale = shape.init_values != 0.0;
+  const auto affine = [&](const char* scale, const char* linear) {
+    return has_scale ? std::vector<std::string>{name + scale} : weight_and_bias(name + linear);
+  };
+  attn_branch_ = seam.declare({name + ".attn", index, 0.0, affine(".ls1.gamma", ".attn.proj")});
+  mlp_branch_ = seam.declare({name + ".mlp", index, 0.0, affine(".ls2.gamma", ".mlp.fc2")});
+  norm1_ = add_layer<LayerNorm>(*this, "norm1", dim);
+  attn_ = add_layer<Attention>(*this, "attn", dim, shape.num_heads);
+  if (has_scale) ls1_ = add_layer<LayerScale>(*this, "ls1", dim, shape.init_values);
+  norm2_ = add_layer<LayerNorm>(*this, "norm2", dim);
+  mlp_ = add_layer<Mlp>(*this, "mlp", dim,
+                        static_cast<std::int64_t>(static_cast<double>(dim) * shape.mlp_ratio));
+  if (has_scale) ls2_ = add_layer<LayerScale>(*this, "ls2", dim, shape.init_values);
+}
+
+at::Tensor TransformerBlock::forward(const at::Tensor& x) const {
+  const at::Tensor attended = seam_.apply(attn_branch_, x, [this](const at::Tensor& rows) {
+    return scaled(ls1_, attn_->forward(norm1_->forward(rows)));
+  });
+  return seam_.apply(mlp_branch_, attended, [this](const at::Tensor& rows) {
+    return scaled(ls2_, mlp_->forward(norm2_->forward(rows)));
+  });
+}
+
+}  // namespace cosub::model

@@ -1,0 +1,50 @@
+// The pre-norm transformer block that ViT and PiT share, under timm's names: norm1, attn (qkv, proj), ls1,
+// norm2, mlp, ls2. Two residual branches: NAME.attn and NAME.mlp.
+#pragma once
+
+#include "worker/model/layers.h"
+#include "worker/model/residual.h"
+
+namespace cosub::model {
+
+class Attention : public torch::nn::Module {
+ public:
+  Attention(std::int64_t dim, std::int64_t num_heads);
+  at::Tensor forward(const at::Tensor& x) const;  // [N, L, D] -> [N, L, D]
+
+ private:
+  std::int64_t num_heads_;
+  std::shared_ptr<Linear> qkv_, proj_;
+};
+
+/// LayerScale (arXiv 2103.17239): a learned factor per channel at the end of a branch.
+class LayerScale : public torch::nn::Module {
+ public:
+  LayerScale(std::int64_t dim, double init_value);
+  at::Tensor forward(const at::Tensor& x) const { return x * gamma_; }
+
+ private:
+  at::Tensor gamma_;
+};
+
+class TransformerBlock : public torch::nn::Module {
+ public:
+  struct Shape {
+    std::int64_t dim = 0, num_heads = 1;
+    double mlp_ratio = 4.0;
+    double init_values = 0.0;  // LayerScale's; 0: none
+  };
+  /// name: timm's path of the block, e.g. blocks.3; index: its number over the whole model.
+  TransformerBlock(const Shape& shape, const std::string& name, std::int64_t index, ResidualSeam& seam);
+  at::Tensor forward(const at::Tensor& x) const;  // [N, L, D] -> [N, L, D]
+
+ private:
+  ResidualSeam& seam_;
+  std::int64_t attn_branch_, mlp_branch_;
+  std::shared_ptr<LayerNorm> norm1_, norm2_;
+  std::shared_ptr<Attention> attn_;
+  std::shared_ptr<LayerScale> ls1_, ls2_;
+  std::shared_ptr<Mlp> mlp_;
+};
+
+}  // namespace cosub::model
