@@ -36,8 +36,9 @@ struct Header {
 
 /// Parses the header of a file of `file_size` bytes whose first bytes are `prefix` (at least the whole
 /// header). Checks: header length <= 100 MB and inside the file, JSON well-formed, no duplicate names, known
-/// dtypes, shapes non-negative without overflow, offsets matching shape and dtype, no holes, no overlaps,
-/// nothing past the end.
+/// dtypes, shapes non-negative without overflow and of at most 64 dimensions, offsets matching shape and
+/// dtype, no holes, no overlaps, nothing past the end. The DataError of a file that is something else
+/// (PyTorch's own format, a web page) says what, and how to convert it.
 Header parse_header(std::span<const std::byte> prefix, std::uint64_t file_size,
                     const std::string& name_for_errors);
 

@@ -1,6 +1,6 @@
 #include "common/safetensors_header.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -10,6 +10,8 @@ namespace cosub::safetensors {
 namespace {
 
 using nlohmann::json;
+
+constexpr std::size_t kMaxDimensions = 64;  // PyTorch computes with no more
 
 /// Takes the parser's events as they come, so that duplicate names are seen (a DOM would drop them), nothing
 /// nests deeper than the format does, and no number is rounded. A handler returns false to end the parse;
@@ -31,6 +33,8 @@ class HeaderEvents final : public nlohmann::json_sax<json> {
     if (place_ == Place::kShape) {
       if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
         return fail("its shape is too large");
+      if (tensor_.shape.size() == kMaxDimensions)
+        return fail(fmt::format("its shape has more than {} dimensions", kMaxDimensions));
       tensor_.shape.push_back(static_cast<std::int64_t>(value));
       return true;
     }
@@ -47,7 +51,9 @@ class HeaderEvents final : public nlohmann::json_sax<json> {
     }
     if (place_ != Place::kTensor || key_ != "dtype") return unexpected("text");
     const auto dtype = dtype_of(text);
-    if (!dtype) return fail("unknown dtype " + in_quotes(text));
+    if (!dtype)
+      return fail(
+          fmt::format("unknown dtype {} (known: {})", in_quotes(text), fmt::join(dtype_names(), ", ")));
     tensor_.dtype = *dtype;
     return true;
   }

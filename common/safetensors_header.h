@@ -1,4 +1,4 @@
-// The JSON part of a safetensors file. Used by safetensors.cpp alone.
+// The JSON part of a safetensors file, and what reading and writing share. Used by safetensors*.cpp alone.
 #pragma once
 
 #include <optional>
@@ -10,6 +10,11 @@
 namespace cosub::safetensors {
 
 std::optional<DType> dtype_of(std::string_view name);
+std::vector<std::string_view> dtype_names();
+
+/// Size of a tensor in bytes; nullopt when it does not fit. An empty tensor's other extents must fit as well:
+/// its strides are their products.
+std::optional<std::uint64_t> num_bytes(DType dtype, const std::vector<std::int64_t>& shape);
 
 /// Fills tensors and metadata of `header` from `text`, which may be hostile. Returns "" or what is wrong.
 /// Offsets are checked against nothing here.
