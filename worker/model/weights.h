@@ -12,8 +12,9 @@ enum class HeadPolicy {
 };
 
 /// Copies `state` (by timm's names, any floating dtype) into the model's live tensors. What
-/// depends on the image's size is resampled (Backbone::resample). DataError listing all missing, unexpected
-/// and mis-shaped tensors with nearest names; the model is unchanged then. `origin` (a path) is for messages.
+/// depends on the image's size is resampled (Backbone::resample). DataError saying how many tensors fit, with
+/// the first of the missing, unexpected and mis-shaped ones, nearest names beside them, and the number of the
+/// others; the model is unchanged then. `origin` (a path) is for messages.
 void load_state(Backbone& backbone, std::map<std::string, at::Tensor> state, HeadPolicy head,
                 const std::string& origin);
 

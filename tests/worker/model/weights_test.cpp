@@ -1,9 +1,13 @@
 #include "worker/model/weights.h"
 #include "worker/model/resample.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "common/atomic_file.h"
 #include "common/error.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/worker/model/models.h"
@@ -13,7 +17,9 @@ namespace cosub::model {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 std::map<std::string, at::Tensor> copy_of(Backbone& backbone) {
   std::map<std::string, at::Tensor> state;
@@ -52,6 +58,65 @@ TEST(LoadState, ListsEveryProblemAndChangesNothing) {
     EXPECT_TRUE(at::equal(before.at(name), tensor)) << name;
 }
 
+std::ptrdiff_t num_lines(const std::string& text) {
+  return std::count(text.begin(), text.end(), '\n') + 1;
+}
+
+TEST(LoadState, AnotherArchitecturesWeightsAreToldInAFewLines) {
+  const auto vit = create(small_vit(), 1), resnet = create(small_resnet(), 2);
+  for (const auto& [into, from] : {std::pair(vit, resnet), std::pair(resnet, vit)}) {
+    const std::string message =
+        message_of([&] { load_state(*into, copy_of(*from), HeadPolicy::kKeep, "w.safetensors"); });
+    const std::string first_line = message.substr(0, message.find('\n'));
+    EXPECT_THAT(
+        first_line,
+        AllOf(StartsWith("w.safetensors does not fit "),
+              ContainsRegex(fmt::format("[0-2] of the model's {} tensors are there", state_of(*into).size())),
+              HasSubstr("weights of another architecture")));
+    EXPECT_THAT(message, AllOf(ContainsRegex("\n  \\.\\.\\. and [0-9]+ more missing"),
+                               ContainsRegex("\n  \\.\\.\\. and [0-9]+ more that are not this model's")));
+    EXPECT_LE(num_lines(message), 22) << message;
+  }
+}
+
+TEST(LoadState, ACommonPrefixOfAllNamesIsTold) {
+  const auto backbone = create(small_vit(), 1);
+  for (const HeadPolicy head : {HeadPolicy::kKeep, HeadPolicy::kReplace}) {
+    std::map<std::string, at::Tensor> state;
+    for (const auto& [name, tensor] : copy_of(*backbone)) state.emplace("module.net." + name, tensor);
+    EXPECT_THAT(message_of([&] { load_state(*backbone, state, head, "w"); }),
+                HasSubstr("every name begins with 'module.net.': store the tensors without 'module.net.'"));
+  }
+}
+
+TEST(LoadState, DtypesAreNamedAsInPython) {
+  const auto backbone = create(small_vit(), 1);
+  auto state = copy_of(*backbone);
+  state["norm.bias"] = at::zeros({24}, at::kChar);
+  EXPECT_THAT(message_of([&] { load_state(*backbone, state, HeadPolicy::kKeep, "w"); }),
+              AllOf(HasSubstr("1 more with another shape or dtype"),
+                    HasSubstr("norm.bias: dtype int8, the model's is float32")));
+}
+
+// Interpolation would refuse this with an error of PyTorch's own.
+TEST(LoadState, AnEmptyPositionEmbeddingIsAProblemLikeOthers) {
+  const auto backbone = create(small_vit(5, 24), 1);
+  auto state = copy_of(*create(small_vit(5, 16), 2));
+  state["pos_embed"] = at::zeros({1, 16, 0});
+  EXPECT_THROW(load_state(*backbone, state, HeadPolicy::kKeep, "w"), DataError);
+}
+
+TEST(LoadState, HostileNamesDoNotFloodTheMessage) {
+  const auto backbone = create(small_vit(), 1);
+  auto state = copy_of(*backbone);
+  for (int i = 0; i < 1000; ++i)
+    state[fmt::format("{}{}\x1b[2J\n", std::string(5000, 'x'), i)] = at::zeros({1});
+  const std::string message = message_of([&] { load_state(*backbone, state, HeadPolicy::kKeep, "w"); });
+  EXPECT_LT(message.size(), 5000U);
+  EXPECT_EQ(message.find('\x1b'), std::string::npos);
+  EXPECT_THAT(message, HasSubstr("... and 982 more that are not this model's"));
+}
+
 TEST(LoadState, AnotherClassCountNeedsAReplacedHead) {
   auto backbone = create(small_vit(7), 1);
   const auto fresh_head = state_of(*backbone).at("head.weight").detach().clone();
@@ -82,6 +147,17 @@ TEST(ResamplePositionEmbedding, LeavesPrefixTokensAndOrientationAlone) {
   const at::Tensor grid = larger.narrow(1, 1, 64).reshape({8, 8});
   EXPECT_TRUE(at::allclose(grid.select(1, 0), grid.select(1, 7))) << "columns differ: transposed";
   EXPECT_GT((grid[7][0] - grid[0][0]).item<float>(), 2.5F);
+}
+
+TEST(TensorFile, APyTorchFileIsToldWithItsConversion) {
+  const testing::TemporaryFolder folder;
+  const std::filesystem::path path = folder / "deit.pth";
+  write_file_atomically(path, "PK\x03\x04" + std::string(60, '\0'));
+  EXPECT_THAT(
+      message_of([&] { read_tensors(path); }),
+      AllOf(StartsWith(path.string() + " is a zip archive, as torch.save writes"),
+            HasSubstr("torch.load(\"" + path.string() + "\", map_location=\"cpu\", weights_only=True)"),
+            HasSubstr((folder / "deit.safetensors").string())));
 }
 
 TEST(TensorFile, KeepsShapesTypesAndBits) {
