@@ -101,5 +101,29 @@ TEST(SafetensorsFuzz, DamagedFilesAreReadInBoundsOrRefusedWithTheirName) {
   EXPECT_LT(num_accepted, 10'000);
 }
 
+// Changes of single bytes seldom give a hole or an overlap and nothing else.
+TEST(SafetensorsFuzz, RandomLayoutsAreTakenExactlyWhenTheyCoverTheDataOnce) {
+  constexpr std::uint64_t kDataBytes = 4;
+  int num_accepted = 0;
+  for (std::uint64_t i = 0; i < 20'000; ++i) {
+    KeyedRandom random(3, Purpose::kTest, i, 0);
+    Header header;
+    for (std::uint64_t tensor = 0, count = 1 + random.uniform_int(3); tensor < count; ++tensor) {
+      const std::uint64_t begin = random.uniform_int(kDataBytes);
+      const std::uint64_t end = begin + 1 + random.uniform_int(kDataBytes + 1 - begin);
+      header.tensors[std::string(1, static_cast<char>('a' + tensor))] = {
+          DType::kU8, {static_cast<std::int64_t>(end - begin)}, begin, end};
+    }
+    const std::string text = testing::header_text(header);
+    const std::string file = testing::safetensors_file(text, std::string(kDataBytes, 'd'));
+    header.data_offset_bytes = 8 + text.size();
+    const bool valid = testing::broken_promise(header, file.size()).empty();
+    ASSERT_EQ(testing::check_safetensors(file), valid) << text;
+    num_accepted += valid;
+  }
+  EXPECT_GT(num_accepted, 500);
+  EXPECT_LT(num_accepted, 10'000);
+}
+
 }  // namespace
 }  // namespace cosub::safetensors
