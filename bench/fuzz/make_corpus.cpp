@@ -56,6 +56,7 @@ void fill(const std::filesystem::path& folder) {
       .tensor("mask", DType::kBool, {3})
       .file("model", {{"format", "pt"}, {"step", "100"}});
   corpus.tensor("deep", DType::kU8, {1, 1, 2, 1, 1, 1, 2, 1, 1, 1}).file("many_dimensions");
+  corpus.tensor("deepest", DType::kBool, std::vector<std::int64_t>(64, 1)).file("most_dimensions");
 }
 
 }  // namespace
