@@ -30,6 +30,7 @@ class Training {
  public:
   Training(config::ModelConfig config, double drop_rate, std::int64_t images) : images_(images) {
     config.drop_rate = drop_rate;
+    config.drop_rate_rule = config::DropRateRule::kUniform;
     config.allow_rounded_drop_rate = true;
     model_ = model::create(config, 1);
     model_->train();

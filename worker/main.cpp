@@ -24,6 +24,7 @@
 #include "worker/tools/model_forward.h"
 #include "worker/tools/model_info.h"
 #include "worker/tools/model_step.h"
+#include "worker/tools/trim.h"
 #include "worker/train/stage_runner.h"
 #include "worker/train/stop_flag.h"
 
@@ -71,6 +72,17 @@ void add_run(CLI::App& app, Chosen& chosen) {
   });
 }
 
+/// Options of eval and trim alike.
+template <class Options>
+void add_calibration(CLI::App& app, Options& options) {
+  app.add_option("--recalibrate-bn", options.recalibrate_bn,
+                 "estimate BatchNorm's statistics anew for each submodel, from this many calibration images")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--calibration-images", options.calibration_images,
+                 "IDX file of training images, plain or .gz");
+  app.add_option("--calibration-labels", options.calibration_labels, "IDX file of their labels");
+}
+
 void add_eval(CLI::App& app, Chosen& chosen) {
   auto options = std::make_shared<cosub::tools::EvalOptions>();
   CLI::App* eval = app.add_subcommand("eval", "Accuracy of an exported model or a checkpoint on IDX images");
@@ -85,6 +97,11 @@ void add_eval(CLI::App& app, Chosen& chosen) {
   eval->add_option(
       "--keep", options->keep,
       "evaluate a submodel that keeps these blocks: all, even, odd, first:N, last:N, or 0,2,5; repeatable");
+  eval->add_option(
+          "--branch-scale", options->branch_scales,
+          "of a submodel's kept branches: 1, or 'train' for 1 / (1 - drop rate) as in training; repeatable")
+      ->check(CLI::IsMember({"1", "train"}));
+  add_calibration(*eval, *options);
   eval->add_option("--limit", options->limit, "only the first N images")->check(CLI::NonNegativeNumber);
   eval->add_option("--image-size", options->image_size, "pixels; default: the model's own")
       ->check(CLI::NonNegativeNumber);
@@ -106,6 +123,27 @@ void add_export(CLI::App& app, Chosen& chosen) {
   sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_export(*options); }; });
 }
 
+void add_trim(CLI::App& model, Chosen& chosen) {
+  auto options = std::make_shared<cosub::tools::TrimOptions>();
+  CLI::App* sub =
+      model.add_subcommand("trim", "Write a submodel as a model of its own, its dropped blocks gone");
+  sub->add_option("--weights", options->weights,
+                  "exported folder, checkpoint folder, or .safetensors file with config.json beside it")
+      ->required();
+  sub->add_option("--which", options->which, "of a checkpoint: ema or model")
+      ->check(CLI::IsMember({"ema", "model"}));
+  sub->add_option("--keep", options->keep, "the blocks that stay: even, odd, first:N, last:N, or 0,2,5")
+      ->required();
+  sub->add_option("--output", options->output, "folder to write; must not exist")->required();
+  sub->add_option("--branch-scale", options->branch_scale,
+                  "1, or 'train': the factor of training, folded into the last affine map of each branch")
+      ->check(CLI::IsMember({"1", "train"}));
+  add_calibration(*sub, *options);
+  sub->footer(
+      "Example: cosub model trim --weights runs/quickstart/export/model --keep first:6 --output small");
+  sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_trim(*options); }; });
+}
+
 void add_gradients(CLI::App& app, Chosen& chosen) {
   auto options = std::make_shared<cosub::tools::GradientsOptions>();
   CLI::App* sub = app.add_subcommand("gradients", "The reduced gradients of the step after a checkpoint");
@@ -124,6 +162,7 @@ bool run_model_tool(int argc, char** argv, int& code) {
   static const std::map<std::string_view, int (*)(int, char**)> kTools = {
       {"list", cosub::run_model_list},
       {"info", cosub::run_model_info},
+      {"init", cosub::run_model_init},
       {"step", cosub::run_model_step},
       {"forward", cosub::run_model_forward}};
   if (argc < 3 || std::string_view(argv[1]) != "model") return false;
@@ -148,8 +187,10 @@ int run(int argc, char** argv) {
       app.add_subcommand("model", "Models by name, their cost, and their numbers on recorded tensors");
   model->add_subcommand("list", "Names; see `model list --help`");
   model->add_subcommand("info", "Size, cost and blocks of a model; see `model info --help`");
+  model->add_subcommand("init", "Initial weights; see `model init --help`");
   model->add_subcommand("step", "Loss and gradients of a recorded microbatch; see `model step --help`");
   model->add_subcommand("forward", "Logits and features; see `model forward --help`");
+  add_trim(*model, chosen);
   model->require_subcommand(1);
   try {
     app.parse(argc, argv);

@@ -132,9 +132,12 @@ struct InitConfig {
   bool operator==(const InitConfig&) const = default;
 };
 
+enum class BranchScale { kOne, kTrain };  // 1 | train
+
 struct SubmodelConfig {
   std::string name;  // key in the results
-  std::string keep;  // all | even | odd | first:N | last:N | 0,2,5 (branch indices)
+  std::string keep;  // all | even | odd | first:N | last:N | 0,2,5 (block indices)
+  BranchScale branch_scale = BranchScale::kOne;  // factor of the kept branches: 1, or as in training
   bool operator==(const SubmodelConfig&) const = default;
 };
 
@@ -156,7 +159,8 @@ struct StageConfig {
   bool ema_warmup = true;  // decay_t = min(ema, (1 + t) / (10 + t))
   CheckpointConfig checkpoint;
   Reduction reduction = Reduction::kOrdered;
-  std::int64_t threads = 1;  // per rank; part of the run's identity
+  std::int64_t sync_batchnorm = 1;  // ranks that normalise one microbatch each together
+  std::int64_t threads = 1;         // per rank; part of the run's identity
   std::string precision = "fp32";
   std::string device = "auto";  // auto | cpu | cuda
   std::int64_t log_every_steps = 10;

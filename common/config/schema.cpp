@@ -150,8 +150,13 @@ const Fields<SubmodelConfig>& submodel_fields() {
           .add("name", &SubmodelConfig::name, matching("letters, digits, '_' and '-'", is_result_key),
                "its key in the results")
           .required()
-          .add("keep", &SubmodelConfig::keep, keep, "which residual branches take part, counted from 0")
-          .required();
+          .add("keep", &SubmodelConfig::keep, keep, "which blocks take part, counted from 0")
+          .required()
+          .add("branch_scale", &SubmodelConfig::branch_scale,
+               enumeration<BranchScale>({{"1", BranchScale::kOne}, {"train", BranchScale::kTrain}}),
+               "what the kept branches are multiplied by: 1, or 1 / (1 - drop rate) as in training; the "
+               "results "
+               "hold both");
   return fields;
 }
 
@@ -209,6 +214,10 @@ const Fields<StageConfig>& stage_fields() {
           .add("reduction", &StageConfig::reduction,
                enumeration<Reduction>({{"ordered", Reduction::kOrdered}, {"fast", Reduction::kFast}}),
                "sums in one fixed order, the same bits on any number of ranks; or the quickest way")
+          .add("sync_batchnorm", &StageConfig::sync_batchnorm, whole(whole_at_least(1)),
+               "this many neighbouring microbatches are normalised together by BatchNorm, each on a rank of "
+               "its own; "
+               "1: each by itself")
           .add("threads", &StageConfig::threads, whole(whole_at_least(1)),
                "CPU threads per rank; other counts give other bits")
           .add("precision", &StageConfig::precision, words({"fp32"}, {"bf16", "fp16"}), "of the computation")

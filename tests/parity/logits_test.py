@@ -4,10 +4,13 @@ import tempfile
 import parity
 import timm
 import torch
+import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
+from timm.models import swin_transformer
 
 
-def images(kwargs, count=3):
-    size = kwargs.get("img_size", 40)
+def images(kwargs, count=3, default=40):
+    size = kwargs.get("img_size", kwargs.get("size", default))
     return torch.randn(count, kwargs["in_chans"], size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -32,6 +35,46 @@ def test_logits_and_features_equal_timm(tool):
                         parity.check_close(f"{key} features", result["features"], features, limit))
             worst[double] = max(worst.get(double, 0.0), found)
     return f"largest difference {worst[False]:.2g} (float32), {worst[True]:.2g} (float64)"
+
+
+def test_published_models_equal_timm(tool):
+    worst = {False: 0.0, True: 0.0}
+    for key in parity.PUBLISHED:
+        model, arguments, kwargs = parity.make(key)
+        weights, x = model.state_dict(), images(kwargs, count=1, default=224)
+        for double, limit in ((False, 1e-5), (True, 1e-10)):
+            extra = ["--float64"] if double else []
+            logits = tool("forward", [*arguments, *extra], weights, {"input": x})["logits"]
+            model = model.double() if double else model
+            with torch.no_grad():
+                found = parity.check_close(key, logits, model.eval()(x.double() if double else x), limit)
+            worst[double] = max(worst[double], found)
+    return f"{len(parity.PUBLISHED)} models, largest difference {worst[False]:.2g} (float32), {worst[True]:.2g} (float64)"
+
+
+def test_weights_of_another_image_size_are_resampled_as_timm_does(tool):
+    """timm's own loading code for ViT and Swin; for PiT, which timm cannot resample, F.interpolate."""
+    worst = {}
+    for key, size in (("deit3", 28), ("vit", 32), ("swin", 36), ("swin_exact", 12), ("pit", 44), ("pit_grey", 24)):
+        small, arguments, kwargs = parity.make(key)
+        weights, kwargs = small.state_dict(), {**kwargs, "img_size": size}
+        large = timm.create_model(parity.MODELS[key][0], **kwargs).eval()
+        if key.startswith("swin"):
+            state = swin_transformer.checkpoint_filter_fn(dict(weights), large)
+        else:
+            state = dict(weights)
+            state["pos_embed"] = (
+                F.interpolate(weights["pos_embed"], large.pos_embed.shape[2:], mode="bicubic", antialias=True)
+                if key.startswith("pit") else
+                resample_abs_pos_embed(weights["pos_embed"], large.patch_embed.grid_size,
+                                       num_prefix_tokens=0 if large.no_embed_class else 1))
+        large.load_state_dict(state)
+        assert any(not torch.equal(state[name], weights[name]) for name in weights), f"{key}: nothing to resample"
+        x = images(kwargs)
+        with torch.no_grad():
+            logits = tool("forward", arguments, weights, {"input": x})["logits"]
+            worst[key] = parity.check_close(f"{key} at {size}", logits, large(x), 1e-5)
+    return f"largest difference {max(worst.values()):.2g}"
 
 
 def test_names_are_timms(tool):
@@ -104,5 +147,6 @@ def test_named_submodels_leave_blocks_out(tool):
 
 
 if __name__ == "__main__":
-    parity.main([test_logits_and_features_equal_timm, test_names_are_timms, test_swapping_two_blocks_is_noticed,
+    parity.main([test_logits_and_features_equal_timm, test_published_models_equal_timm,
+                 test_weights_of_another_image_size_are_resampled_as_timm_does, test_names_are_timms, test_swapping_two_blocks_is_noticed,
                  test_timm_loads_the_folder_that_our_config_describes, test_named_submodels_leave_blocks_out])

@@ -1,4 +1,4 @@
-// `model_tool list|info|forward|step ARGS`: the worker's model tools without MPI and without the rest of the
+// `model_tool list|info|init|forward|step ARGS`: the worker's model tools without MPI and without the rest of the
 // worker.
 #include <cstdio>
 #include <string_view>
@@ -12,7 +12,8 @@ int main(int argc, char** argv) {
   if (command == "forward") return cosub::run_model_forward(argc - 1, argv + 1);
   if (command == "list") return cosub::run_model_list(argc - 1, argv + 1);
   if (command == "info") return cosub::run_model_info(argc - 1, argv + 1);
+  if (command == "init") return cosub::run_model_init(argc - 1, argv + 1);
   if (command == "step") return cosub::run_model_step(argc - 1, argv + 1);
-  std::fprintf(stderr, "usage: model_tool list|info|forward|step ARGS (each has --help)\n");
+  std::fprintf(stderr, "usage: model_tool list|info|init|forward|step ARGS (each has --help)\n");
   return 64;
 }

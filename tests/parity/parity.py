@@ -46,7 +46,18 @@ MODELS = {
     "convnext_conv": ("convnext_atto", dict(num_classes=4, in_chans=1, depths=(1, 1, 2, 1), dims=(6, 8, 12, 16),
                                             patch_size=2)),
 }
-NO_ARCH = ("img_size", "num_classes", "in_chans")
+# Published members of every family: one at another image size, one with another class count.
+PUBLISHED = {
+    name: (name, dict(dict(num_classes=1000, in_chans=3), **kwargs)) for name, kwargs in (
+        ("vit_tiny_patch16_224", dict(img_size=160)), ("deit3_small_patch16_224", dict(num_classes=21)),
+        ("resnet18", dict(size=160)), ("resnet26", dict(num_classes=3)),
+        ("regnety_002", dict(size=192)), ("regnety_004", dict(num_classes=12)),
+        ("pit_ti_224", dict(img_size=192)), ("pit_s_224", dict(num_classes=5)),
+        ("xcit_nano_12_p16_224", dict(img_size=160)), ("xcit_tiny_12_p8_224", dict(num_classes=9, img_size=96)),
+        ("swin_tiny_patch4_window7_224", dict(img_size=256)), ("swin_small_patch4_window7_224", dict(num_classes=7)),
+        ("convnext_atto", dict(size=160)), ("convnext_tiny", dict(num_classes=11)))
+}
+NO_ARCH = ("img_size", "num_classes", "in_chans", "size")
 
 
 def arch_arguments(kwargs):
@@ -87,9 +98,9 @@ def redraw(model, generator):
 
 
 def make(key, seed=0):
-    """A timm model of MODELS with redrawn weights (float32 values), and the name arguments of our tools."""
-    name, kwargs = MODELS[key]
-    model = timm.create_model(name, **kwargs)
+    """A timm model of MODELS or PUBLISHED with redrawn weights (float32 values), and the name arguments of our tools."""
+    name, kwargs = (MODELS if key in MODELS else PUBLISHED)[key]
+    model = timm.create_model(name, **{option: value for option, value in kwargs.items() if option != "size"})
     redraw(model, torch.Generator().manual_seed(seed))
     return model, [name, *arch_arguments(kwargs)], kwargs
 

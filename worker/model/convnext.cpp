@@ -113,6 +113,13 @@ class ConvNext : public Backbone {
   std::vector<LayerPattern> layer_patterns() const override {
     return {{"stem", 0}, {R"(stages\.(\d+)\.downsample)", 1, 0}, {R"(stages\.(\d+)\.blocks\.(\d+))", 1}};
   }
+  BlockLayout block_layout() const override {
+    BlockLayout layout{"depths", {}, ""};
+    for (std::size_t i = 0; i < arch_.depths.size(); ++i) {
+      layout.stages.push_back({fmt::format("stages.{}.blocks.", i), arch_.depths[i]});
+    }
+    return layout;
+  }
   TimmClass timm_class() const override { return {timm_args(arch_), "avg", "stem.0", false}; }
 
  private:

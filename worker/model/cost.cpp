@@ -4,6 +4,8 @@
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
+#include <algorithm>
+#include <array>
 #include <string_view>
 
 namespace cosub::model {
@@ -20,28 +22,35 @@ std::int64_t last_size_of(const c10::IValue& value) {
 
 /// Rows and columns of the output times what is summed over. Names are those of the operators that are left
 /// after LibTorch's own decompositions.
-std::int64_t multiply_adds_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
+std::int64_t multiply_adds_of(const at::RecordFunction& function) {
+  static constexpr std::array<std::string_view, 6> kCounted = {
+      "aten::mm",
+      "aten::bmm",
+      "aten::addmm",
+      "aten::baddbmm",
+      "aten::_scaled_dot_product_flash_attention_for_cpu",
+      "aten::convolution"};
+  const std::string_view name = function.name();
+  if (std::find(kCounted.begin(), kCounted.end(), name) == kCounted.end()) return 0;
+  const c10::ArrayRef<const c10::IValue> inputs = function.inputs();  // others may have none to show
   if (name == "aten::mm" || name == "aten::bmm") return numel_of(inputs[0]) * last_size_of(inputs[1]);
   if (name == "aten::addmm" || name == "aten::baddbmm") return numel_of(inputs[1]) * last_size_of(inputs[2]);
   if (name == "aten::_scaled_dot_product_flash_attention_for_cpu") {
     const at::Tensor query = inputs[0].toTensor(), key = inputs[1].toTensor();
     return 2 * query.numel() * key.size(-2);
   }
-  if (name == "aten::convolution") {
-    const at::Tensor x = inputs[0].toTensor(), weight = inputs[1].toTensor();
-    const std::vector<std::int64_t> stride = inputs[3].toIntVector(), padding = inputs[4].toIntVector();
-    std::int64_t positions = x.size(0);
-    for (std::size_t i = 0; i < 2; ++i) {
-      const auto dim = static_cast<std::int64_t>(i) + 2;
-      positions *= (x.size(dim) + 2 * padding[i] - weight.size(dim)) / stride[i] + 1;
-    }
-    return positions * weight.numel();
+  const at::Tensor x = inputs[0].toTensor(), weight = inputs[1].toTensor();
+  const std::vector<std::int64_t> stride = inputs[3].toIntVector(), padding = inputs[4].toIntVector();
+  std::int64_t positions = x.size(0);
+  for (std::size_t i = 0; i < 2; ++i) {
+    const auto dim = static_cast<std::int64_t>(i) + 2;
+    positions *= (x.size(dim) + 2 * padding[i] - weight.size(dim)) / stride[i] + 1;
   }
-  return 0;
+  return positions * weight.numel();
 }
 
 std::unique_ptr<at::ObserverContext> count(const at::RecordFunction& function) {
-  multiply_adds += multiply_adds_of(function.name(), function.inputs());
+  multiply_adds += multiply_adds_of(function);
   return nullptr;
 }
 
@@ -77,7 +86,6 @@ Cost measure_cost(Backbone& backbone) {
   const at::Tensor statistics = at::zeros({backbone.batch_statistics().size()});
   backbone.batch_statistics().write_to(statistics);
   Cost cost;
-  for (const at::Tensor& parameter : backbone.parameters()) cost.parameters += parameter.numel();
   multiply_adds = 0;
   const at::CallbackHandle handle = at::addThreadLocalCallback(
       at::RecordFunctionCallback(count).needsInputs(true).scopes({at::RecordScope::FUNCTION}));

@@ -7,7 +7,6 @@
 namespace cosub::model {
 
 struct Cost {
-  std::int64_t parameters = 0;
   /// Of one image through all blocks, forward: matrix products, convolutions and attention. Norms,
   /// activations and sums are left out, as usual. The backward pass takes about twice as many.
   std::int64_t multiply_adds = 0;

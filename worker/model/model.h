@@ -40,6 +40,19 @@ struct TimmClass {
   bool fixed_input_size = true;
 };
 
+/// The blocks of one stage: PREFIX0, PREFIX1, ... Block i can take the place of block j when both do the
+/// same, that is when i and j are equal modulo `period`.
+struct BlockStage {
+  std::string prefix;  // "layers.0.blocks."
+  std::int64_t depth = 0;
+  std::int64_t period = 1;
+};
+struct BlockLayout {
+  std::string depth_key;  // the arch key that counts the blocks: depth, depths, layers
+  std::vector<BlockStage> stages;
+  std::string fixed_because;  // why there is no model without some of the blocks; empty where there is
+};
+
 /// Parameters and persistent buffers carry exactly the names that timm's class of the same model gives them,
 /// so that named_parameters() and named_buffers() are timm's state_dict.
 class Backbone : public torch::nn::Module {
@@ -70,7 +83,11 @@ class Backbone : public torch::nn::Module {
   /// it.
   nlohmann::json timm_config() const;
 
+  /// Where the blocks stand, for trim(); an empty reason means that blocks can be removed.
+  virtual BlockLayout block_layout() const = 0;
+
   ResidualSeam& seam() { return seam_; }
+  const ResidualSeam& seam() const { return seam_; }
   BatchStatistics& batch_statistics() { return batch_statistics_; }
   const config::ModelConfig& config() const { return config_; }
 
@@ -110,6 +127,10 @@ void set_drop_rates(Backbone& backbone);
 /// 0.02 from the wanted one, unless config allows it. Returns them as a table for people, equal blocks in one
 /// row.
 std::string check_drop_rates(Backbone& backbone, std::int64_t images);
+
+/// By block: what a kept branch is multiplied by in training with microbatches of `images`, 1 / (1 -
+/// effective rate).
+std::vector<double> training_scales(const Backbone& backbone, std::int64_t images);
 
 /// all | even | odd | first:N | last:N | 0,2,5 -> by block, true where kept; ConfigError naming the text
 /// otherwise.

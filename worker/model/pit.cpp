@@ -103,6 +103,13 @@ class PoolingTransformer : public Backbone {
       return;
     found->second = resample_position_grid(found->second, side_);
   }
+  BlockLayout block_layout() const override {
+    BlockLayout layout{"depth", {}, ""};
+    for (std::size_t i = 0; i < arch_.depth.size(); ++i) {
+      layout.stages.push_back({fmt::format("transformers.{}.blocks.", i), arch_.depth[i]});
+    }
+    return layout;
+  }
   TimmClass timm_class() const override {
     nlohmann::json args = timm_args(arch_);
     args["img_size"] = config_.image_size;

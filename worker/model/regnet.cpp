@@ -158,6 +158,12 @@ class RegNet : public Backbone {
   std::vector<LayerPattern> layer_patterns() const override {
     return {{"stem", 0}, {R"(s(\d+)\.b(\d+))", 1}};
   }
+  BlockLayout block_layout() const override {
+    return {"depth",
+            {},
+            "RegNet's widths and depths follow together from w0, wa, wm and depth, so that no other row "
+            "describes this one without some of its blocks"};
+  }
   TimmClass timm_class() const override { return {timm_args(arch_), "avg", "stem.conv", false}; }
 
  private:

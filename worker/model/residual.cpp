@@ -108,8 +108,9 @@ void ResidualSeam::begin(Pass pass) {
     throw std::logic_error("ResidualSeam::begin: kept rows for another number of branches");
   }
   if (pass.kind == Pass::Kind::kSubmodel &&
-      pass.keep_block.size() != static_cast<std::size_t>(num_blocks())) {
-    throw std::logic_error("ResidualSeam::begin: keep_block for another number of blocks");
+      (pass.keep_block.size() != static_cast<std::size_t>(num_blocks()) ||
+       (!pass.block_scale.empty() && pass.block_scale.size() != pass.keep_block.size()))) {
+    throw std::logic_error("ResidualSeam::begin: keep_block or block_scale for another number of blocks");
   }
   pass_ = std::move(pass);
   rows_.assign(branches_.size(), at::Tensor());
@@ -139,9 +140,10 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
                                const Branch& branch) {
   const auto i = static_cast<std::size_t>(index);
   const std::int64_t block = branches_.at(i).block;
-  if (pass_.kind == Pass::Kind::kSubmodel && block != kNeverDrops &&
-      !pass_.keep_block.at(static_cast<std::size_t>(block))) {
-    return shortcut;
+  if (pass_.kind == Pass::Kind::kSubmodel && block != kNeverDrops) {
+    const auto b = static_cast<std::size_t>(block);
+    if (!pass_.keep_block.at(b)) return shortcut;
+    if (!pass_.block_scale.empty()) return shortcut + pass_.block_scale[b] * run(x, branch);
   }
   if (pass_.kind != Pass::Kind::kTrain || pass_.kept.branches.at(i).all) return shortcut + run(x, branch);
 

@@ -41,11 +41,12 @@ inline constexpr std::int64_t kNeverDrops = -1;  // part of every submodel, at e
 struct Pass {
   enum class Kind { kFull, kTrain, kSubmodel };
   Kind kind = Kind::kFull;
-  std::int64_t images = 0;       // B
-  std::int64_t views = 1;        // 2 for cosub: rows [0,B) are submodel 1, [B,2B) submodel 2
-  bool share_stem = true;        // run what comes before the first branch that can drop on B rows
-  KeptRows kept;                 // kTrain
-  std::vector<bool> keep_block;  // kSubmodel: by block index; a block left out keeps its shortcut alone
+  std::int64_t images = 0;          // B
+  std::int64_t views = 1;           // 2 for cosub: rows [0,B) are submodel 1, [B,2B) submodel 2
+  bool share_stem = true;           // run what comes before the first branch that can drop on B rows
+  KeptRows kept;                    // kTrain
+  std::vector<bool> keep_block;     // kSubmodel: by block index; a block left out keeps its shortcut alone
+  std::vector<double> block_scale;  // kSubmodel: factor of the kept blocks' branches; empty: 1
 };
 
 /// Draws kept rows for every branch: K = max(1, floor((1-d)B + 0.5)) rows of each half uniformly without

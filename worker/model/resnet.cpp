@@ -118,6 +118,13 @@ class ResNet : public Backbone {
   std::vector<LayerPattern> layer_patterns() const override {
     return {{"conv1|bn1", 0}, {R"(layer(\d+)\.(\d+))", 1}};
   }
+  BlockLayout block_layout() const override {
+    BlockLayout layout{"layers", {}, ""};
+    for (std::size_t i = 0; i < arch_.layers.size(); ++i) {
+      layout.stages.push_back({fmt::format("layer{}.", i + 1), arch_.layers[i]});
+    }
+    return layout;
+  }
   TimmClass timm_class() const override {
     return {timm_args(arch_), "avg", arch_.stem_type.empty() ? "conv1" : "conv1.0", false};
   }

@@ -66,6 +66,15 @@ void set_drop_rates(Backbone& backbone) {
   backbone.seam().set_drop_rates(wanted_rates(backbone.config(), backbone.seam().num_blocks()));
 }
 
+std::vector<double> training_scales(const Backbone& backbone, std::int64_t images) {
+  std::vector<double> scales;
+  for (const BranchInfo& branch : backbone.seam().branches()) {
+    if (branch.block != static_cast<std::int64_t>(scales.size())) continue;  // the first branch of each block
+    scales.push_back(1.0 / (1.0 - effective_drop_rate(branch.drop_rate, mode_of(backbone.config()), images)));
+  }
+  return scales;
+}
+
 std::string check_drop_rates(Backbone& backbone, std::int64_t images) {
   set_drop_rates(backbone);
   const config::ModelConfig& config = backbone.config();

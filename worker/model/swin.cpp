@@ -231,6 +231,16 @@ class SwinTransformer : public Backbone {
       if (found != state.end()) found->second = resample_relative_positions(found->second, window);
     }
   }
+  BlockLayout block_layout() const override {
+    BlockLayout layout{"depths", {}, ""};
+    std::int64_t side = config_.image_size / arch_.patch_size;
+    for (std::size_t i = 0; i < arch_.depths.size(); ++i) {
+      if (i > 0) side = (side + 1) / 2;
+      const std::int64_t period = windows_of(side, 1).shift > 0 ? 2 : 1;  // every second block is shifted
+      layout.stages.push_back({fmt::format("layers.{}.blocks.", i), arch_.depths[i], period});
+    }
+    return layout;
+  }
   TimmClass timm_class() const override {
     nlohmann::json args = timm_args(arch_);
     args["img_size"] = config_.image_size;

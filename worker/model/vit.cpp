@@ -83,6 +83,7 @@ class VisionTransformer : public Backbone {
       found->second = resample_position_embedding(found->second, prefix_tokens(), side_);
     }
   }
+  BlockLayout block_layout() const override { return {"depth", {{"blocks.", arch_.depth}}, ""}; }
   TimmClass timm_class() const override {
     nlohmann::json args = timm_args(arch_);
     args["img_size"] = config_.image_size;

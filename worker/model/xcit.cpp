@@ -301,6 +301,7 @@ class Xcit : public Backbone {
             {R"(cls_attn_blocks\.(\d+))", 2},
             {"norm", 2, kWithPrevious}};
   }
+  BlockLayout block_layout() const override { return {"depth", {{"blocks.", arch_.depth}}, ""}; }
   TimmClass timm_class() const override {
     nlohmann::json args = timm_args(arch_);
     args["img_size"] = config_.image_size;

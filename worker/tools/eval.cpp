@@ -6,11 +6,13 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "common/error.h"
 #include "common/text.h"
 #include "worker/collective/single_communicator.h"
 #include "worker/data/source.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/export_model.h"
+#include "worker/train/recalibrate.h"
 
 namespace cosub::tools {
 namespace {
@@ -31,10 +33,13 @@ std::vector<Row> evaluate_all(const EvalOptions& options, train::LoadedModel& lo
   };
   if (options.keep.empty()) evaluate("full model", {});
   for (const std::string& keep : options.keep) {
-    model::Pass pass;
-    pass.kind = model::Pass::Kind::kSubmodel;
-    pass.keep_block = model::parse_keep(keep, loaded.model->seam().num_blocks());
-    evaluate("keep " + keep, pass);
+    for (const std::string& scale : options.branch_scales) {
+      const model::Pass pass = submodel_pass(loaded, keep, scale);
+      if (options.recalibrate_bn > 0)
+        recalibrate(loaded, pass, options.recalibrate_bn, options.calibration_images,
+                    options.calibration_labels);
+      evaluate("keep " + keep + (scale == "train" ? ", branch scale as in training" : ""), pass);
+    }
   }
   return rows;
 }
@@ -47,7 +52,8 @@ void print_json(const EvalOptions& options, const std::vector<Row>& rows) {
     if (options.keep.empty())
       json.update(numbers);
     else
-      json["submodels"][options.keep[i]] = numbers;
+      json["submodels"][options.keep[i / options.branch_scales.size()]]
+          ["branch_scale_" + options.branch_scales[i % options.branch_scales.size()]] = numbers;
   }
   fmt::print("{}\n", json.dump(2));
 }
@@ -63,6 +69,28 @@ void print_table(const std::string& description, const std::vector<Row>& rows) {
 }
 
 }  // namespace
+
+model::Pass submodel_pass(const train::LoadedModel& loaded, const std::string& keep,
+                          const std::string& branch_scale) {
+  model::Pass pass;
+  pass.kind = model::Pass::Kind::kSubmodel;
+  pass.keep_block = model::parse_keep(keep, loaded.model->seam().num_blocks());
+  if (branch_scale == "train") pass.block_scale = loaded.block_scales;
+  return pass;
+}
+
+void recalibrate(train::LoadedModel& loaded, const model::Pass& pass, std::int64_t num_images,
+                 const std::filesystem::path& images, const std::filesystem::path& labels) {
+  if (images.empty() || labels.empty()) {
+    throw ConfigError(
+        "--recalibrate-bn needs --calibration-images and --calibration-labels: training images, not those "
+        "that the model "
+        "is judged by");
+  }
+  const config::SourceConfig source{.idx = config::IdxSource{images, labels}, .limit = num_images};
+  train::recalibrate_batch_norm(*loaded.model, *data::open_source(source, loaded.model->config().classes),
+                                loaded.data, pass, num_images);
+}
 
 ExitCode run_eval(const EvalOptions& options) {
   at::set_num_threads(static_cast<int>(options.threads));

@@ -9,13 +9,16 @@
 
 namespace cosub::tools {
 
-ExitCode run_export(const ExportOptions& options) {
-  if (std::filesystem::exists(options.output)) {
-    throw ConfigError(
-        fmt::format("{} exists already: name another folder, or remove it", options.output.string()));
+std::filesystem::path new_output_folder(const std::filesystem::path& output) {
+  if (std::filesystem::exists(output)) {
+    throw ConfigError(fmt::format("{} exists already: name another folder, or remove it", output.string()));
   }
-  std::filesystem::path output = std::filesystem::absolute(options.output).lexically_normal();
-  if (output.filename().empty()) output = output.parent_path();
+  const std::filesystem::path folder = std::filesystem::absolute(output).lexically_normal();
+  return folder.filename().empty() ? folder.parent_path() : folder;
+}
+
+ExitCode run_export(const ExportOptions& options) {
+  const std::filesystem::path output = new_output_folder(options.output);
   train::LoadedModel loaded = train::load_model(options.checkpoint, options.which);
   std::string sha256 = train::export_model(*loaded.model, loaded.timm_config, output);
   fmt::print("exported {}\n      to {}\n  sha256 {} (model.safetensors)\n", loaded.description,

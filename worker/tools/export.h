@@ -14,6 +14,9 @@ struct ExportOptions {
   std::string which = "ema";         // ema (where there is one) | model
 };
 
+/// The absolute path of a folder that is to be written; ConfigError when it exists.
+std::filesystem::path new_output_folder(const std::filesystem::path& output);
+
 /// Prints where the model is, its SHA-256, and how to load it. Throws what main maps to exit codes.
 ExitCode run_export(const ExportOptions& options);
 

@@ -3,10 +3,12 @@
 #include <fmt/ranges.h>
 #include <fnmatch.h>
 
+#include "common/atomic_file.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/model/cost.h"
 #include "worker/model/families.h"
+#include "worker/model/tensor_file.h"
 #include "worker/tools/model_arguments.h"
 
 namespace cosub {
@@ -15,11 +17,9 @@ namespace {
 // Weights, gradients, AdamW's two moments and the EMA, in float32.
 constexpr std::int64_t kStateBytesPerParameter = 5 * 4;
 
-/// NAME_384 was published at 384 pixels; names without a size at 224.
+/// NAME_384 was published at 384 pixels, all others at 224.
 std::int64_t published_image_size(const std::string& name) {
-  const std::string last = name.substr(name.rfind('_') + 1);
-  return last.size() == 3 && last.find_first_not_of("0123456789") == std::string::npos ? std::stoll(last)
-                                                                                       : 224;
+  return name.ends_with("_384") ? 384 : 224;
 }
 
 bool matches(const std::string& pattern, const std::string& name) {
@@ -48,6 +48,12 @@ const char* rule_name(const config::ModelConfig& config) {
   return rule == config::DropRateRule::kLinear ? "linear" : "uniform";
 }
 
+std::int64_t num_parameters(const model::Backbone& backbone) {
+  std::int64_t count = 0;
+  for (const at::Tensor& parameter : backbone.parameters()) count += parameter.numel();
+  return count;
+}
+
 nlohmann::json branches_json(model::Backbone& backbone) {
   nlohmann::json branches = nlohmann::json::array();
   for (const model::BranchInfo& branch : backbone.seam().branches()) {
@@ -64,9 +70,9 @@ void print_json(model::Backbone& backbone, const model::Cost& cost) {
   for (const auto& [name, id] : model::layer_ids(backbone)) layers[name] = id;
   const nlohmann::json out = {{"name", backbone.config().name},
                               {"family", model::family_of(backbone.config().name).name},
-                              {"parameters", cost.parameters},
+                              {"parameters", num_parameters(backbone)},
                               {"multiply_adds", cost.multiply_adds},
-                              {"state_bytes", cost.parameters * kStateBytesPerParameter},
+                              {"state_bytes", num_parameters(backbone) * kStateBytesPerParameter},
                               {"activation_bytes_per_row", cost.activation_bytes_per_row},
                               {"drop_rate_rule", rule_name(backbone.config())},
                               {"num_blocks", backbone.seam().num_blocks()},
@@ -99,40 +105,41 @@ void print_text(model::Backbone& backbone, const model::Cost& cost) {
   const auto bytes = [](std::int64_t count) { return format_bytes(static_cast<double>(count)); };
   fmt::print("{} ({}: {})\n\n", config.name, family.name, family.source);
   fmt::print("input         {0}x{1}x{1}, {2} classes\n", config.channels, config.image_size, config.classes);
-  fmt::print("parameters    {} ({} in float32)\n", cost.parameters, bytes(4 * cost.parameters));
+  fmt::print("parameters    {} ({} in float32)\n", num_parameters(backbone),
+             bytes(4 * num_parameters(backbone)));
   fmt::print(
       "forward       {:.3f} G multiply-adds an image ({:.3f} GFLOP); a training step takes about 3 times as "
       "many\n",
       giga(cost.multiply_adds), giga(2 * cost.multiply_adds));
   fmt::print("step memory   {} (weights, gradients, AdamW, EMA) + {} a row of a microbatch{}\n",
-             bytes(cost.parameters * kStateBytesPerParameter), bytes(cost.activation_bytes_per_row),
+             bytes(num_parameters(backbone) * kStateBytesPerParameter), bytes(cost.activation_bytes_per_row),
              config.activation_checkpointing ? ", with activation checkpointing" : "");
   fmt::print("drop rates    {} over {} blocks unless model.drop_rate_rule says otherwise\n\n",
              rule_name(config), backbone.seam().num_blocks());
   fmt::print("{}", block_table(backbone));
 }
 
-struct InfoArguments {
+/// A model that has no weights yet.
+struct NewModel {
   config::ModelConfig config;
   std::vector<std::string> arch;
-  bool json = false, only_counts = false;
-};
 
-void info(InfoArguments& arguments) {
-  for (const std::string& entry : arguments.arch) config::set_arch_key(arguments.config.arch, entry);
-  if (arguments.config.image_size == 0)
-    arguments.config.image_size = published_image_size(arguments.config.name);
-  const auto backbone = model::create(arguments.config, std::nullopt);
-  model::Cost cost;
-  if (arguments.only_counts)
-    for (const at::Tensor& parameter : backbone->parameters()) cost.parameters += parameter.numel();
-  else
-    cost = model::measure_cost(*backbone);
-  if (arguments.json)
-    print_json(*backbone, cost);
-  else
-    print_text(*backbone, cost);
-}
+  void declare(CLI::App& app) {
+    config.classes = 1000;
+    config.image_size = 0;
+    app.add_option("NAME", config.name, "model by timm's name; `cosub model list` shows them")->required();
+    app.add_option("--arch", arch, "override of the named model, repeatable: depth=6, layers=2,2,1,1")
+        ->delimiter('\0');
+    app.add_option("--classes", config.classes, "number of classes");
+    app.add_option("--channels", config.channels, "of the input image: 1 or 3");
+    app.add_option("--image-size", config.image_size, "side in pixels; default: the published one");
+  }
+  std::shared_ptr<model::Backbone> create(std::optional<std::uint64_t> stream) {
+    for (const std::string& entry : arch) config::set_arch_key(config.arch, entry);
+    if (config.image_size == 0) config.image_size = published_image_size(config.name);
+    return model::create(config, stream);
+  }
+};
 
 }  // namespace
 
@@ -147,28 +154,42 @@ int run_model_list(int argc, char** argv) {
 }
 
 int run_model_info(int argc, char** argv) {
-  InfoArguments arguments;
-  arguments.config.classes = 1000;
-  arguments.config.image_size = 0;
+  NewModel model;
+  bool json = false, only_counts = false;
   CLI::App app(
       "Size, cost and blocks of a model. Cost is measured on a forward pass on this machine's CPU: a few "
       "seconds for "
       "the large ones.",
       "model info");
-  app.add_option("NAME", arguments.config.name, "model by timm's name; `cosub model list` shows them")
-      ->required();
-  app.add_option("--arch", arguments.arch, "override of the named model, repeatable: depth=6, layers=2,2,1,1")
-      ->delimiter('\0');
-  app.add_option("--classes", arguments.config.classes, "number of classes");
-  app.add_option("--channels", arguments.config.channels, "of the input image: 1 or 3");
-  app.add_option("--image-size", arguments.config.image_size, "side in pixels; default: the published one");
-  app.add_option("--drop-rate", arguments.config.drop_rate, "of stochastic depth, for the table of blocks")
+  model.declare(app);
+  app.add_option("--drop-rate", model.config.drop_rate, "of stochastic depth, for the table of blocks")
       ->check(CLI::Range(0.0, 0.999));
-  app.add_flag("--activation-checkpointing", arguments.config.activation_checkpointing,
+  app.add_flag("--activation-checkpointing", model.config.activation_checkpointing,
                "with branches computed anew in the backward pass");
-  app.add_flag("--no-cost", arguments.only_counts, "leave out what has to be measured");
-  app.add_flag("--json", arguments.json, "one JSON object with all tensors, branches and layers");
-  return tools::run_tool(app, argc, argv, [&] { info(arguments); });
+  app.add_flag("--no-cost", only_counts, "leave out what has to be measured");
+  app.add_flag("--json", json, "one JSON object with all tensors, branches and layers");
+  return tools::run_tool(app, argc, argv, [&] {
+    const auto backbone = model.create(std::nullopt);
+    const model::Cost cost = only_counts ? model::Cost{} : model::measure_cost(*backbone);
+    json ? print_json(*backbone, cost) : print_text(*backbone, cost);
+  });
+}
+
+int run_model_init(int argc, char** argv) {
+  NewModel model;
+  std::uint64_t stream = 0;
+  std::filesystem::path output, timm_config;
+  CLI::App app("Initial weights of a model under timm's names, as a training stage draws them.",
+               "model init");
+  model.declare(app);
+  app.add_option("--stream", stream, "key of the draws: the stage's stream");
+  app.add_option("--output", output, "safetensors file to write; must not exist")->required();
+  app.add_option("--timm-config", timm_config, "also write the model's config.json in timm's format here");
+  return tools::run_tool(app, argc, argv, [&] {
+    const auto backbone = model.create(stream);
+    model::write_tensors(output, model::state_of(*backbone));
+    if (!timm_config.empty()) write_file_atomically(timm_config, backbone->timm_config().dump(2) + "\n");
+  });
 }
 
 }  // namespace cosub

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/atomic_file.h"
 #include "common/error.h"
 #include "common/process.h"
@@ -37,6 +39,16 @@ config::DataConfig data_of(const nlohmann::json& timm_config) {
   return data;
 }
 
+std::vector<double> block_scales_of(const nlohmann::json& timm_config, std::int64_t num_blocks) {
+  std::vector<double> scales(static_cast<std::size_t>(num_blocks), 1.0);
+  const nlohmann::json given = timm_config.value("/cosub/block_scales"_json_pointer, nlohmann::json::array());
+  const bool fits =
+      given.size() == scales.size() &&
+      std::all_of(given.begin(), given.end(), [](const auto& scale) { return scale.is_number(); });
+  if (fits) scales = given.get<std::vector<double>>();
+  return scales;
+}
+
 nlohmann::json parse_json(const fs::path& file) {
   try {
     return nlohmann::json::parse(read_file(file));
@@ -54,7 +66,8 @@ LoadedModel build(const nlohmann::json& timm_config, checkpoint::Tensors tensors
   model::load_state(*loaded.model, std::move(tensors), model::HeadPolicy::kKeep, origin);
   loaded.model->eval();
   loaded.data = data_of(timm_config);
-  loaded.timm_config = complete_timm_config(*loaded.model, loaded.data);
+  loaded.block_scales = block_scales_of(timm_config, loaded.model->seam().num_blocks());
+  loaded.timm_config = complete_timm_config(*loaded.model, loaded.data, loaded.block_scales);
   loaded.description = origin;
   return loaded;
 }
@@ -74,8 +87,12 @@ LoadedModel load_checkpoint(const fs::path& folder, const std::string& weights, 
 
 }  // namespace
 
-nlohmann::json complete_timm_config(const model::Backbone& model, const config::DataConfig& data) {
+nlohmann::json complete_timm_config(const model::Backbone& model, const config::DataConfig& data,
+                                    const std::vector<double>& block_scales) {
   nlohmann::json config = model.timm_config();
+  const bool is_scaled =
+      std::any_of(block_scales.begin(), block_scales.end(), [](double s) { return s != 1.0; });
+  if (is_scaled) config["cosub"]["block_scales"] = block_scales;
   nlohmann::json& pretrained = config["pretrained_cfg"];
   pretrained["mean"] = per_channel(data.mean, model.config().channels);
   pretrained["std"] = per_channel(data.std, model.config().channels);

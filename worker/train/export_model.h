@@ -7,14 +7,17 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "common/config/pipeline.h"
 #include "worker/model/model.h"
 
 namespace cosub::train {
 
-/// Backbone::timm_config() with the mean and std that the model was trained with (defaults filled in).
-nlohmann::json complete_timm_config(const model::Backbone& model, const config::DataConfig& data);
+/// Backbone::timm_config() with the mean and std that the model was trained with (defaults filled in), and
+/// below "cosub" what timm has no word for: block_scales (model::training_scales), unless all of them are 1.
+nlohmann::json complete_timm_config(const model::Backbone& model, const config::DataConfig& data,
+                                    const std::vector<double>& block_scales = {});
 
 /// Writes `folder` through a temporary beside it, reads the weights back, compares them bit by bit, and
 /// renames; a folder that is there is replaced. Returns the SHA-256 of model.safetensors. IoError, or Error
@@ -27,6 +30,7 @@ std::string export_model(model::Backbone& model, const nlohmann::json& timm_conf
 struct LoadedModel {
   std::shared_ptr<model::Backbone> model;  // eval mode
   config::DataConfig data;                 // mean and std as trained with
+  std::vector<double> block_scales;        // by block, as in training; all 1 where that is unknown
   nlohmann::json timm_config;
   std::string description;  // for people
 };

@@ -73,6 +73,7 @@ LoadedModel load_from_file(const Job& job) {
   loaded.description = load_initial_weights(job, *loaded.model);
   loaded.data = stage.data;
   loaded.timm_config = complete_timm_config(*loaded.model, stage.data);
+  loaded.block_scales.assign(static_cast<std::size_t>(loaded.model->seam().num_blocks()), 1.0);
   loaded.model->eval();
   return loaded;
 }

@@ -53,7 +53,8 @@ StageConfig unusual_stage() {
   stage.device = "cuda";
   stage.log_every_steps = 11;
   stage.collective_timeout = milliseconds(90'000);
-  stage.submodels = {{"a", "0,2,5"}, {"b", "first:3"}};
+  stage.sync_batchnorm = 2;
+  stage.submodels = {{"a", "0,2,5", BranchScale::kTrain}, {"b", "first:3", BranchScale::kOne}};
   return stage;
 }
 

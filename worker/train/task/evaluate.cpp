@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "common/error.h"
 #include "worker/train/agreement.h"
 #include "worker/train/evaluator.h"
@@ -20,13 +22,24 @@ struct Part {
   model::Pass pass;
 };
 
-std::vector<Part> parts_of(const config::StageConfig& stage, model::Backbone& model) {
+/// Each submodel with the branch scale that it asks for, and as NAME.branch_scale_OTHER with the other one,
+/// unless the model was trained without dropping anything.
+std::vector<Part> parts_of(const config::StageConfig& stage, const LoadedModel& loaded) {
+  const std::vector<double>& scales = loaded.block_scales;
+  const bool is_scaled = std::any_of(scales.begin(), scales.end(), [](double scale) { return scale != 1.0; });
   std::vector<Part> parts{{"", {}}};
   for (const config::SubmodelConfig& submodel : stage.submodels) {
-    Part part{submodel.name, {}};
-    part.pass.kind = model::Pass::Kind::kSubmodel;
-    part.pass.keep_block = model::parse_keep(submodel.keep, model.seam().num_blocks());
-    parts.push_back(std::move(part));
+    for (const config::BranchScale scale : {config::BranchScale::kOne, config::BranchScale::kTrain}) {
+      const bool is_asked_for = scale == submodel.branch_scale,
+                 is_train = scale == config::BranchScale::kTrain;
+      if (!is_asked_for && !is_scaled) continue;
+      Part part{submodel.name, {}};
+      if (!is_asked_for) part.name += is_train ? ".branch_scale_train" : ".branch_scale_1";
+      part.pass.kind = model::Pass::Kind::kSubmodel;
+      part.pass.keep_block = model::parse_keep(submodel.keep, loaded.model->seam().num_blocks());
+      if (is_train) part.pass.block_scale = scales;
+      parts.push_back(std::move(part));
+    }
   }
   return parts;
 }
@@ -52,7 +65,7 @@ ExitCode run_evaluate(Job& job, const data::Source& val) {
   result.param_hash = FlatState(*loaded.model).hash();
   check_equal_on_all_ranks(job.communicator, result.param_hash, "the hash of the parameters");
 
-  std::vector<Part> parts = parts_of(job.stage(), *loaded.model);
+  std::vector<Part> parts = parts_of(job.stage(), loaded);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     if (any_rank(job.communicator, stop_requested(), "the request to stop")) return ExitCode::kInterrupted;
     EvalResult numbers =
