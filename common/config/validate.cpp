@@ -42,6 +42,29 @@ void check_batch(const Check& check) {
   }
 }
 
+void check_sync_batchnorm(const Check& check) {
+  const StageConfig& stage = check.stage;
+  const std::int64_t group_size = stage.sync_batchnorm;
+  if (stage.task != TaskKind::kClassify || group_size == 1 || !check.sound({"sync_batchnorm"})) return;
+  const bool counted = check.sound({"batch.global", "batch.micro"});
+  const std::int64_t num_microbatches = counted ? stage.batch.global / stage.batch.micro : 0;
+  if (num_microbatches % group_size != 0) {
+    check.refuse("sync_batchnorm",
+                 fmt::format("{} with {} microbatches a step (batch.global {} / batch.micro {})", group_size,
+                             num_microbatches, stage.batch.global, stage.batch.micro),
+                 fmt::format("a divisor of {}, or another batch.global", num_microbatches));
+  }
+  if (check.sound({"model.stochastic_depth"}) &&
+      stage.model.stochastic_depth == StochasticDepth::kBernoulli) {
+    check.refuse(
+        "model.stochastic_depth",
+        fmt::format("bernoulli with sync_batchnorm {}, where a rank without kept rows would leave the "
+                    "others waiting",
+                    group_size),
+        "fixed, or sync_batchnorm: 1");
+  }
+}
+
 void check_schedule(const Check& check) {
   const ScheduleConfig& schedule = check.stage.schedule;
   if (check.sound({"schedule.epochs", "schedule.warmup_epochs"}) &&
@@ -121,6 +144,25 @@ bool has_whole_chain(const PipelineConfig& pipeline, const StageConfig& stage) {
   return false;  // a cycle
 }
 
+/// Each microbatch that sync_batchnorm joins needs a rank of its own.
+void check_whole_groups(const PipelineConfig& pipeline, const Tree& tree, Problems& problems) {
+  for (std::size_t i = 0; i < pipeline.stages.size(); ++i) {
+    const StageConfig& stage = pipeline.stages[i];
+    const Check check{stage, tree.find("stages")->items[i], problems};
+    if (stage.task != TaskKind::kClassify || problems.concerns(locate(tree, "cluster.ranks").node->path) ||
+        !check.sound({"sync_batchnorm", "batch.global", "batch.micro"}) ||
+        pipeline.cluster.ranks % stage.sync_batchnorm == 0) {
+      continue;
+    }
+    refuse_key(tree, "cluster.ranks",
+               fmt::format("{} with sync_batchnorm {} in stage '{}'", pipeline.cluster.ranks,
+                           stage.sync_batchnorm, stage.name),
+               fmt::format("a multiple of {}, up to {}; or another sync_batchnorm", stage.sync_batchnorm,
+                           stage.batch.global / stage.batch.micro),
+               problems);
+  }
+}
+
 void check_cluster(const PipelineConfig& pipeline, const Tree& tree, Problems& problems) {
   const ClusterConfig& cluster = pipeline.cluster;
   const StageConfig* smallest = nullptr;
@@ -142,6 +184,7 @@ void check_cluster(const PipelineConfig& pipeline, const Tree& tree, Problems& p
                     cluster.ranks, smallest->name, most, smallest->batch.global, smallest->batch.micro),
         fmt::format("1 to {}; more ranks would have nothing to do", most), problems);
   }
+  check_whole_groups(pipeline, tree, problems);
   if (cluster.backoff_max < cluster.backoff) {
     refuse_key(tree, "cluster.backoff_max", "less than cluster.backoff", "at least cluster.backoff",
                problems);
@@ -159,6 +202,7 @@ void refuse_key(const Tree& tree, const std::string& key, const std::string& fou
 void validate_stage(const StageConfig& stage, const Tree& tree, bool inherits, Problems& problems) {
   const Check check{stage, tree, problems};
   check_batch(check);
+  check_sync_batchnorm(check);
   check_schedule(check);
   if (inherits) check_data(check);
   check_model(check);

@@ -37,6 +37,10 @@ class Communicator {
   virtual void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) = 0;
   virtual std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) = 0;
   virtual void barrier(const std::string& what) = 0;
+  /// The ranks that give the same `color` (0 or above) as a communicator of their own, numbered in the order
+  /// of their ranks here. It takes over limit() and local_rank(), names ranks in errors by their numbers in
+  /// the job, and must not outlive this one.
+  virtual std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) = 0;
   /// Ends every rank of the job at once with this code.
   [[noreturn]] virtual void abort(int exit_code) = 0;
 
@@ -67,5 +71,15 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 Range microbatches_of(std::int64_t rank, std::int64_t world_size, std::int64_t num_microbatches);
+
+/// begin, begin + stride, ... below end
+struct StridedRange {
+  std::int64_t begin = 0, end = 0, stride = 1;
+  bool operator==(const StridedRange&) const = default;
+};
+/// The same where `group_size` neighbouring ranks handle as many neighbouring microbatches at a time, one
+/// each: a group owns a contiguous range of such bundles. Both numbers must be multiples of `group_size`.
+StridedRange microbatches_of(std::int64_t rank, std::int64_t world_size, std::int64_t num_microbatches,
+                             std::int64_t group_size);
 
 }  // namespace cosub::collective

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <numeric>
 #include <set>
 #include <stdexcept>
 
@@ -95,6 +96,9 @@ void MpiCommunicator::connect_world() {
   rank_ = rank;
   world_size_ = size;
   host_ = host;
+  job_size_ = size;
+  job_ranks_.resize(static_cast<std::size_t>(size));
+  std::iota(job_ranks_.begin(), job_ranks_.end(), std::int64_t{0});
   const std::string what;
   const Operation operation{"connect", what};
   start(operation, {});
@@ -114,6 +118,23 @@ void MpiCommunicator::find_local_rank() {
   local_rank_ = local;
 }
 
+MpiCommunicator::MpiCommunicator(const MpiCommunicator& whole, MPI_Comm part,
+                                 std::vector<std::int64_t> job_ranks)
+    : max_count_(whole.max_count_),
+      exceptions_at_start_(std::uncaught_exceptions()),
+      comm_(part),
+      world_size_(static_cast<std::int64_t>(job_ranks.size())),
+      local_rank_(whole.local_rank_),
+      host_(whole.host_),
+      job_ranks_(std::move(job_ranks)),
+      job_size_(whole.job_size_) {
+  set_limit(whole.limit());
+  check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
+  int rank = 0;
+  check_mpi(MPI_Comm_rank(comm_, &rank));
+  rank_ = rank;
+}
+
 MpiCommunicator::~MpiCommunicator() {
   if (broken_ || std::uncaught_exceptions() > exceptions_at_start_) {
     // MPI_Finalize would wait for ranks that wait for us. Exiting without it makes mpirun end the job.
@@ -129,10 +150,13 @@ MpiCommunicator::~MpiCommunicator() {
   }
 }
 
+std::string MpiCommunicator::own_name() const {
+  return describe_rank(job_ranks_[static_cast<std::size_t>(rank_)], job_size_, host_);
+}
+
 void MpiCommunicator::start(const Operation& operation, std::vector<at::Tensor> buffers) {
   if (broken_) {
-    throw CollectiveError(fmt::format("{} cannot do {}: an earlier operation failed",
-                                      describe_rank(rank_, world_size_, host_),
+    throw CollectiveError(fmt::format("{} cannot do {}: an earlier operation failed", own_name(),
                                       describe_operation(operation.name, operation.what)));
   }
   broken_ = true;
@@ -164,7 +188,7 @@ void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>
     check_mpi(MPI_Test(&request, &finished, MPI_STATUS_IGNORE));
     if (finished) continue;
     if (bucket < 0) bucket = index;
-    if (peer >= 0) missing.insert(peer);
+    if (peer >= 0) missing.insert(job_ranks_[static_cast<std::size_t>(peer)]);
     everyone = everyone || peer < 0;
   }
   auto what = operation.what;
@@ -172,8 +196,8 @@ void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>
     what += fmt::format("{}bucket {} of {}", what.empty() ? "" : ", ", bucket + 1, operation.num_buckets);
   }
   const bool named = !everyone && !missing.empty();
-  throw CollectiveError(fmt::format("{} waited {} for {} in {}", describe_rank(rank_, world_size_, host_),
-                                    in_words(limit()), named ? list_ranks(missing) : "the other ranks",
+  throw CollectiveError(fmt::format("{} waited {} for {} in {}", own_name(), in_words(limit()),
+                                    named ? list_ranks(missing) : "the other ranks",
                                     describe_operation(operation.name, what)));
 }
 
@@ -299,6 +323,20 @@ void MpiCommunicator::barrier(const std::string& what) {
   std::vector<Pending> pending(1);
   check_mpi(MPI_Ibarrier(comm_, &pending[0].request));
   complete(operation, pending);
+}
+
+std::unique_ptr<Communicator> MpiCommunicator::split(std::int64_t color, const std::string& what) {
+  std::vector<at::Tensor> colors;
+  for (std::int64_t r = 0; r < world_size_; ++r) colors.push_back(at::empty({1}, at::kLong));
+  // MPI_Comm_split blocks without a limit: it starts when everybody has come.
+  all_gather(at::full({1}, color, at::kLong), colors, what);
+  std::vector<std::int64_t> job_ranks;
+  for (std::size_t r = 0; r < colors.size(); ++r) {
+    if (colors[r].item<std::int64_t>() == color) job_ranks.push_back(job_ranks_[r]);
+  }
+  MPI_Comm part = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split(comm_, static_cast<int>(color), static_cast<int>(rank_), &part));
+  return std::unique_ptr<Communicator>(new MpiCommunicator(*this, part, std::move(job_ranks)));
 }
 
 void MpiCommunicator::abort(int exit_code) {

@@ -6,6 +6,7 @@
 #include <mpi.h>
 
 #include <cstdint>
+#include <memory>
 #include <source_location>
 #include <string>
 #include <vector>
@@ -41,6 +42,7 @@ class MpiCommunicator final : public Communicator {
   void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) override;
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
+  std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
   [[noreturn]] void abort(int exit_code) override;
 
  private:
@@ -55,6 +57,8 @@ class MpiCommunicator final : public Communicator {
     std::int64_t num_buckets = 0;
   };
 
+  MpiCommunicator(const MpiCommunicator& whole, MPI_Comm part, std::vector<std::int64_t> job_ranks);
+
   void start(const Operation& operation, std::vector<at::Tensor> buffers);
   void complete(const Operation& operation, std::vector<Pending>& pending);
   [[noreturn]] void fail_late(const Operation& operation, std::vector<Pending>& pending);
@@ -63,6 +67,7 @@ class MpiCommunicator final : public Communicator {
   void start_receive(at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending);
   void connect_world();
   void find_local_rank();
+  std::string own_name() const;
 
   std::int64_t max_count_;
   bool finalises_ = false;
@@ -70,6 +75,8 @@ class MpiCommunicator final : public Communicator {
   MPI_Comm comm_ = MPI_COMM_NULL;
   std::int64_t rank_ = 0, world_size_ = 1, local_rank_ = 0;
   std::string host_;
+  std::vector<std::int64_t> job_ranks_;  // by rank here: its rank in the job, for errors
+  std::int64_t job_size_ = 1;
 
   // True from the start of an operation until it has completed. When an operation fails it stays true: MPI
   // may still write to the buffers, so they are kept, and nothing may be called any more that waits for other

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <source_location>
 #include <stdexcept>
 
@@ -46,6 +47,7 @@ ncclDataType_t nccl_type(at::ScalarType type) {
 class NcclCommunicator final : public Communicator {
  public:
   explicit NcclCommunicator(Communicator& bootstrap);
+  NcclCommunicator(const NcclCommunicator& whole, std::unique_ptr<Communicator> bootstrap);
   ~NcclCommunicator() override;
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
@@ -63,6 +65,7 @@ class NcclCommunicator final : public Communicator {
   void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) override;
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
+  std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
   [[noreturn]] void abort(int exit_code) override;
 
  private:
@@ -81,8 +84,9 @@ class NcclCommunicator final : public Communicator {
   void run(const std::string& operation, const std::string& what, Enqueue&& enqueue);
   Communicator& bootstrap();
 
+  const std::unique_ptr<Communicator> own_bootstrap_;  // of a part that split() made
   Communicator& bootstrap_;
-  const std::string host_ = short_host_name();
+  const std::string who_;  // by its rank in the job
   const int exceptions_at_start_ = std::uncaught_exceptions();
   int device_ = 0;
   ncclComm_t comm_ = nullptr;  // null: not connected, or aborted after a failure
@@ -90,8 +94,17 @@ class NcclCommunicator final : public Communicator {
   cudaEvent_t ready_ = nullptr, finished_ = nullptr;
 };
 
-NcclCommunicator::NcclCommunicator(Communicator& bootstrap) : bootstrap_(bootstrap) {
+NcclCommunicator::NcclCommunicator(Communicator& bootstrap)
+    : bootstrap_(bootstrap),
+      who_(describe_rank(bootstrap.rank(), bootstrap.world_size(), short_host_name())) {
   set_limit(bootstrap.limit());
+  choose_device();
+  connect_ranks();
+}
+
+NcclCommunicator::NcclCommunicator(const NcclCommunicator& whole, std::unique_ptr<Communicator> bootstrap)
+    : own_bootstrap_(std::move(bootstrap)), bootstrap_(*own_bootstrap_), who_(whole.who_) {
+  set_limit(whole.limit());
   choose_device();
   connect_ranks();
 }
@@ -120,8 +133,8 @@ void NcclCommunicator::choose_device() {
   check_cuda(cudaGetDeviceCount(&num_devices), operation, "");
   if (local_rank() >= num_devices) {
     throw ConfigError(
-        fmt::format("{} has local rank {}, but its host shows {} GPUs: start at most {} ranks there",
-                    describe_rank(rank(), world_size(), host_), local_rank(), num_devices, num_devices));
+        fmt::format("{} has local rank {}, but its host shows {} GPUs: start at most {} ranks there", who_,
+                    local_rank(), num_devices, num_devices));
   }
   device_ = static_cast<int>(local_rank());
   check_cuda(cudaSetDevice(device_), operation, "");
@@ -155,8 +168,7 @@ Communicator& NcclCommunicator::bootstrap() {
 }
 
 std::string NcclCommunicator::describe(const std::string& operation, const std::string& what) const {
-  return fmt::format("{} in {}", describe_rank(rank(), world_size(), host_),
-                     describe_operation(operation, what));
+  return fmt::format("{} in {}", who_, describe_operation(operation, what));
 }
 
 void NcclCommunicator::fail(const std::string& message) {
@@ -194,8 +206,8 @@ void NcclCommunicator::wait_until_accepted(const std::string& operation, const s
     return state == ncclSuccess;
   };
   if (!poll_until(done, limit())) {
-    fail(fmt::format("{} waited {} for the other ranks in {}", describe_rank(rank(), world_size(), host_),
-                     in_words(limit()), describe_operation(operation, what)));
+    fail(fmt::format("{} waited {} for the other ranks in {}", who_, in_words(limit()),
+                     describe_operation(operation, what)));
   }
 }
 
@@ -222,8 +234,8 @@ void NcclCommunicator::run(const std::string& operation, const std::string& what
     return true;
   };
   if (!poll_until(done, limit())) {
-    fail(fmt::format("{} waited {} for the other ranks in {}", describe_rank(rank(), world_size(), host_),
-                     in_words(limit()), describe_operation(operation, what)));
+    fail(fmt::format("{} waited {} for the other ranks in {}", who_, in_words(limit()),
+                     describe_operation(operation, what)));
   }
 }
 
@@ -293,6 +305,10 @@ std::vector<std::string> NcclCommunicator::all_gather_text(const std::string& mi
 
 void NcclCommunicator::barrier(const std::string& what) {
   bootstrap().barrier(what);
+}
+
+std::unique_ptr<Communicator> NcclCommunicator::split(std::int64_t color, const std::string& what) {
+  return std::make_unique<NcclCommunicator>(*this, bootstrap().split(color, what));
 }
 
 void NcclCommunicator::abort(int exit_code) {

@@ -31,6 +31,17 @@ Range microbatches_of(std::int64_t rank, std::int64_t world_size, std::int64_t n
   return {begin, begin + each + (rank < longer ? 1 : 0)};
 }
 
+StridedRange microbatches_of(std::int64_t rank, std::int64_t world_size, std::int64_t num_microbatches,
+                             std::int64_t group_size) {
+  if (group_size < 1 || world_size % group_size != 0 || num_microbatches % group_size != 0) {
+    throw std::invalid_argument(
+        "microbatches_of: ranks and microbatches must be multiples of the group's size");
+  }
+  const auto bundles =
+      microbatches_of(rank / group_size, world_size / group_size, num_microbatches / group_size);
+  return {bundles.begin * group_size + rank % group_size, bundles.end * group_size, group_size};
+}
+
 std::int64_t split_of(Range node) {
   const auto below = static_cast<std::uint64_t>(node.end - node.begin - 1);
   return node.begin + static_cast<std::int64_t>(std::bit_floor(below));

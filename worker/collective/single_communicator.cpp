@@ -41,6 +41,12 @@ std::vector<std::string> SingleCommunicator::all_gather_text(const std::string& 
 
 void SingleCommunicator::barrier(const std::string&) {}
 
+std::unique_ptr<Communicator> SingleCommunicator::split(std::int64_t, const std::string&) {
+  auto part = std::make_unique<SingleCommunicator>();
+  part->set_limit(limit());
+  return part;
+}
+
 void SingleCommunicator::abort(int exit_code) {
   std::_Exit(exit_code);
 }

@@ -1,6 +1,7 @@
 // A world of one rank, without MPI: every operation ends at once.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ class SingleCommunicator final : public Communicator {
   void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) override;
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
+  std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
   [[noreturn]] void abort(int exit_code) override;
 };
 

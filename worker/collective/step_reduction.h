@@ -40,4 +40,11 @@ struct ReductionOptions {
 std::unique_ptr<StepReduction> make_step_reduction(Communicator& communicator,
                                                    const ReductionOptions& options);
 
+/// The same where groups of ranks handle bundles of microbatches (microbatches_of with a group's size G): one
+/// sum over the bundles for each place in a bundle, then the sum of these G in a tree of their own. With
+/// `ordered` any number of groups gives the same bits. `group` has this rank's group, and must outlive the
+/// reduction. Collective over `communicator`, which it splits.
+std::unique_ptr<StepReduction> make_grouped_reduction(Communicator& communicator, Communicator& group,
+                                                      const ReductionOptions& options);
+
 }  // namespace cosub::collective

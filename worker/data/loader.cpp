@@ -82,7 +82,7 @@ struct TrainLoader::Impl {
   Impl(std::shared_ptr<const Source> source_in, Options options_in)
       : source(std::move(source_in)),
         options(std::move(options_in)),
-        per_step(options.end - options.begin),
+        per_step((options.end - options.begin + options.stride - 1) / options.stride),
         num_tickets(std::max<std::int64_t>(0, options.end_step - options.first_step) * per_step),
         bad_samples(options.data.max_bad_share),
         slots(std::max<std::int64_t>(1, options.prefetch)) {
@@ -99,7 +99,7 @@ struct TrainLoader::Impl {
 
   Microbatch make(std::int64_t ticket) const {
     return make_train_microbatch(*source, options, options.first_step + ticket / per_step,
-                                 options.begin + ticket % per_step);
+                                 options.begin + ticket % per_step * options.stride);
   }
 
   void work(const std::stop_token& stop) {

@@ -14,7 +14,7 @@ namespace cosub::data {
 
 /// Builds training microbatches ahead of time in data.loader_threads threads (0: in next() itself), in the
 /// order they are asked for by next(): for each step from `first_step`, this rank's microbatches [begin, end)
-/// ascending. Bad samples are logged once each.
+/// ascending, or every stride-th of them. Bad samples are logged once each.
 class TrainLoader {
  public:
   struct Options {
@@ -25,7 +25,8 @@ class TrainLoader {
     std::uint64_t stream = 0;
     StepPlan plan;
     std::int64_t first_step = 0, end_step = 0;
-    std::int64_t begin = 0, end = 0;  // this rank's microbatches of each step
+    std::int64_t begin = 0, end = 0;  // this rank's microbatches of each step,
+    std::int64_t stride = 1;          // begin, begin + stride, ... below end
     std::int64_t prefetch = 4;        // microbatches ready or in the making at most
   };
   /// ConfigError when the plan does not fit the source (sizes, channels of mean and std).

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <array>
+
 #include "common/error.h"
 #include "worker/model/batch_norm_kernel.h"
 
@@ -18,24 +20,132 @@ const float* data(const at::Tensor& x) {
   return x.const_data_ptr<float>();
 }
 
-/// Training BatchNorm of a channels_last float batch on CPU, by batch_norm_kernel.h.
+bool has_row_kernel(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+/// Mean and biased variance by channel of the rows that `count` counts.
+struct Moments {
+  double count = 0;
+  at::Tensor mean, var;
+};
+
+/// The passes over a batch that make up BatchNorm: batch_norm_kernel.h for a channels_last float batch on
+/// CPU, tensor operations for the rest. Per-channel values are [C] in the dtype of `acc_type`.
+struct Rows {
+  static constexpr std::array<std::int64_t, 3> kAllButChannels{0, 2, 3};
+  static at::ScalarType acc_type(const at::Tensor& x) {
+    return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  }
+  static at::Tensor by_channel(const at::Tensor& values) { return values.view({1, -1, 1, 1}); }
+
+  static Moments moments(const at::Tensor& x) {
+    const RowMatrix shape = rows_of(x);
+    const auto count = static_cast<double>(shape.rows);
+    if (!has_row_kernel(x)) {
+      auto [var, mean] = at::var_mean(x.to(acc_type(x)), kAllButChannels, /*unbiased=*/false);
+      return {count, mean, var};
+    }
+    const at::Tensor mean = at::empty({shape.channels}), var = at::empty({shape.channels});
+    column_moments(shape, data(x), mean.mutable_data_ptr<float>(), var.mutable_data_ptr<float>());
+    return {count, mean, var};
+  }
+
+  static at::Tensor normalize(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& scale,
+                              const at::Tensor& shift) {
+    if (!has_row_kernel(x)) {
+      return ((x - by_channel(mean)) * by_channel(scale) + by_channel(shift)).to(x.scalar_type());
+    }
+    const at::Tensor y = at::empty_like(x);
+    normalize_rows(rows_of(x), data(x), data(mean), data(scale), data(shift), y.mutable_data_ptr<float>());
+    return y;
+  }
+
+  /// sum dy, sum dy * (x - mean)
+  static std::pair<at::Tensor, at::Tensor> gradient_sums(const at::Tensor& dy, const at::Tensor& x,
+                                                         const at::Tensor& mean) {
+    if (!has_row_kernel(x)) {
+      const at::Tensor gradient = dy.to(acc_type(x));
+      return {gradient.sum(kAllButChannels), (gradient * (x - by_channel(mean))).sum(kAllButChannels)};
+    }
+    const RowMatrix shape = rows_of(x);
+    const at::Tensor sum_dy = at::empty({shape.channels}), sum_dy_x = at::empty({shape.channels});
+    model::gradient_sums(shape, data(dy), data(x), data(mean), sum_dy.mutable_data_ptr<float>(),
+                         sum_dy_x.mutable_data_ptr<float>());
+    return {sum_dy, sum_dy_x};
+  }
+
+  static at::Tensor input_gradient(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& mean,
+                                   const at::Tensor& scale, const at::Tensor& offset,
+                                   const at::Tensor& slope) {
+    if (!has_row_kernel(x)) {
+      return (dy * by_channel(scale) - by_channel(offset) - (x - by_channel(mean)) * by_channel(slope))
+          .to(x.scalar_type());
+    }
+    const at::Tensor dx = at::empty_like(x);
+    model::input_gradient(rows_of(x), data(dy), data(x), data(mean), data(scale), data(offset), data(slope),
+                          dx.mutable_data_ptr<float>());
+    return dx;
+  }
+};
+
+/// Over the rows of all ranks (Chan, Golub and LeVeque's pairwise formula, for several at once). In float64
+/// and rank by rank, so that every rank gets the same bits.
+Moments join(const GroupGather& gather, const Moments& mine) {
+  const at::Tensor count = at::full({1}, mine.count, mine.mean.options().dtype(at::kDouble));
+  const at::Tensor all = gather(at::cat({count, mine.mean.to(at::kDouble), mine.var.to(at::kDouble)}));
+  const std::int64_t channels = mine.mean.size(0);
+  const at::Tensor means = all.narrow(1, 1, channels), vars = all.narrow(1, 1 + channels, channels);
+  const at::Tensor counts = all.select(1, 0).to(at::kCPU);
+  Moments joint{0.0, at::zeros_like(means[0]), at::zeros_like(means[0])};
+  for (std::int64_t r = 0; r < all.size(0); ++r) {
+    joint.count += counts[r].item<double>();
+    joint.mean.add_(means[r] * counts[r].item<double>());
+  }
+  joint.mean.div_(joint.count);
+  for (std::int64_t r = 0; r < all.size(0); ++r) {
+    joint.var.add_((vars[r] + (means[r] - joint.mean).square()) * counts[r].item<double>());
+  }
+  joint.mean = joint.mean.to(mine.mean.scalar_type());
+  joint.var = joint.var.div_(joint.count).to(mine.var.scalar_type());
+  return joint;
+}
+
+/// The sums of all ranks, in the order of the ranks.
+std::pair<at::Tensor, at::Tensor> add_up(const GroupGather& gather, const at::Tensor& first,
+                                         const at::Tensor& second) {
+  const at::Tensor all = gather(at::cat({first, second}).to(at::kDouble));
+  at::Tensor sum = all[0].clone();
+  for (std::int64_t r = 1; r < all.size(0); ++r) sum.add_(all[r]);
+  sum = sum.to(first.scalar_type());
+  return {sum.narrow(0, 0, first.size(0)), sum.narrow(0, first.size(0), second.size(0))};
+}
+
+/// A gather as autograd can keep it for the backward pass.
+struct KeptGather : public torch::CustomClassHolder {
+  explicit KeptGather(std::shared_ptr<const GroupGather> gather_in) : gather(std::move(gather_in)) {}
+  std::shared_ptr<const GroupGather> gather;
+};
+
+/// Training BatchNorm of this rank's rows, or together with those of its group.
 struct RowBatchNorm : public torch::autograd::Function<RowBatchNorm> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
                             const at::Tensor& weight, const at::Tensor& bias, at::Tensor* batch_mean,
-                            at::Tensor* batch_var, double eps) {
-    const RowMatrix shape = rows_of(x);
-    const at::Tensor mean = at::empty({shape.channels}), var = at::empty({shape.channels});
-    column_moments(shape, data(x), mean.mutable_data_ptr<float>(), var.mutable_data_ptr<float>());
-    const at::Tensor inverse_std = (var + eps).rsqrt();
-    const at::Tensor y = at::empty_like(x);
-    normalize_rows(shape, data(x), data(mean), data(inverse_std * weight), data(bias),
-                   y.mutable_data_ptr<float>());
+                            at::Tensor* batch_var, double eps,
+                            const std::shared_ptr<const GroupGather>& gather) {
+    Moments moments = Rows::moments(x);
+    if (gather) moments = join(*gather, moments);
+    const at::Tensor inverse_std = (moments.var + eps).rsqrt();
+    const at::Tensor y = Rows::normalize(x, moments.mean, inverse_std * weight, bias);
     if (batch_mean->defined()) {  // pointers, because an undefined tensor is no argument to apply()
-      const auto count = static_cast<double>(shape.rows);
-      batch_mean->copy_(mean);
-      batch_var->copy_(var * (count / (count - 1.0)));
+      batch_mean->copy_(moments.mean);
+      batch_var->copy_(moments.var * (moments.count / (moments.count - 1.0)));
     }
-    context->save_for_backward({x, weight, mean, inverse_std});
+    context->save_for_backward({x, weight, moments.mean, inverse_std});
+    context->saved_data["count"] = moments.count;
+    if (gather) {
+      context->saved_data["gather"] = c10::IValue::make_capsule(c10::make_intrusive<KeptGather>(gather));
+    }
     return y;
   }
 
@@ -43,28 +153,31 @@ struct RowBatchNorm : public torch::autograd::Function<RowBatchNorm> {
                                                  torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &mean = saved[2], &inverse_std = saved[3];
-    const RowMatrix shape = rows_of(x);
-    const at::Tensor dy = gradients[0].contiguous(at::MemoryFormat::ChannelsLast);
-    const at::Tensor sum_dy = at::empty({shape.channels}), sum_dy_x = at::empty({shape.channels});
-    gradient_sums(shape, data(dy), data(x), data(mean), sum_dy.mutable_data_ptr<float>(),
-                  sum_dy_x.mutable_data_ptr<float>());
+    const at::Tensor dy =
+        has_row_kernel(x) ? gradients[0].contiguous(at::MemoryFormat::ChannelsLast) : gradients[0];
+    const auto [sum_dy, sum_dy_x] = Rows::gradient_sums(dy, x, mean);
+    auto joint = std::pair(sum_dy, sum_dy_x);
+    if (const auto found = context->saved_data.find("gather"); found != context->saved_data.end()) {
+      const auto kept = found->second.toCapsule();
+      joint = add_up(*static_cast<const KeptGather&>(*kept).gather, sum_dy, sum_dy_x);
+    }
     const at::Tensor scale = weight * inverse_std;
-    const at::Tensor per_row = scale / static_cast<double>(shape.rows);
-    const at::Tensor dx = at::empty_like(x);
-    input_gradient(shape, data(dy), data(x), data(mean), data(scale), data(per_row * sum_dy),
-                   data(per_row * inverse_std.square() * sum_dy_x), dx.mutable_data_ptr<float>());
-    return {dx, sum_dy_x * inverse_std, sum_dy, {}, {}, {}};
+    const at::Tensor per_row = scale / context->saved_data.at("count").toDouble();
+    const at::Tensor dx = Rows::input_gradient(dy, x, mean, scale, per_row * joint.first,
+                                               per_row * inverse_std.square() * joint.second);
+    return {dx, sum_dy_x * inverse_std, sum_dy, {}, {}, {}, {}};
   }
 };
-
-bool has_row_kernel(const at::Tensor& x) {
-  return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(at::MemoryFormat::ChannelsLast);
-}
 
 }  // namespace
 
 void BatchStatistics::add(BatchNorm2d& layer) {
   layers_.push_back(&layer);
+}
+
+void BatchStatistics::normalize_together(GroupGather gather) {
+  const auto shared = gather ? std::make_shared<const GroupGather>(std::move(gather)) : nullptr;
+  for (BatchNorm2d* layer : layers_) layer->gather_ = shared;
 }
 
 std::int64_t BatchStatistics::size() const {
@@ -118,14 +231,16 @@ at::Tensor BatchNorm2d::forward(const at::Tensor& x) {
   if (!is_training()) {
     return at::batch_norm(x, weight, bias, running_mean, running_var, false, momentum_, eps_, true);
   }
-  if (x.numel() == x.size(1)) {
+  if (!gather_ && x.numel() == x.size(1)) {
     throw ConfigError(
         fmt::format("BatchNorm over {} channels got a single value per channel (one kept row of 1x1 pixels), "
                     "which has no "
                     "variance: raise batch.micro or model.image_size, or lower model.drop_rate",
                     x.size(1)));
   }
-  if (has_row_kernel(x)) return RowBatchNorm::apply(x, weight, bias, &batch_mean_, &batch_var_, eps_);
+  if (gather_ || has_row_kernel(x)) {
+    return RowBatchNorm::apply(x, weight, bias, &batch_mean_, &batch_var_, eps_, gather_);
+  }
   // With momentum 1 the "running" tensors become exactly this batch's mean and unbiased variance.
   return at::batch_norm(x, weight, bias, batch_mean_, batch_var_, true, 1.0, eps_, true);
 }

@@ -1,18 +1,26 @@
 // BatchNorm as the training rules want it: each microbatch is normalised by the rows that are there, and
 // running statistics change once per optimizer step, by the mean of the microbatches' statistics. So the
 // layer does not touch its running buffers in training: it writes the batch's mean and unbiased variance
-// where BatchStatistics tells it, and the trainer reduces those and calls update_running.
+// where BatchStatistics tells it, and the trainer reduces those and calls update_running. Microbatches on
+// several ranks can be normalised together (SyncBatchNorm: e.g. Peng et al., arXiv 1711.07240); how the
+// ranks' sums meet is handed in.
 #pragma once
 
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <vector>
 
 namespace cosub::model {
 
 class BatchNorm2d;
+
+/// [n] float64 of each rank of a group -> [group's size, n], on every one of them the same, in a fixed order.
+/// Collective within the group; called in forward and in backward passes.
+using GroupGather = std::function<at::Tensor(const at::Tensor&)>;
 
 /// All BatchNorm layers of a model in construction order, and the flat buffer their batch statistics go to.
 class BatchStatistics {
@@ -27,6 +35,11 @@ class BatchStatistics {
   /// running = (1-momentum) * running + momentum * mean over microbatches, given the sum over
   /// `num_microbatches`.
   void update_running(const at::Tensor& flat_sum, std::int64_t num_microbatches);
+  /// From now on every training forward takes mean and variance over the rows of all ranks of the group that
+  /// `gather` joins, each of which must run the same passes, with at least one row in each layer; these are
+  /// also what write_to's buffer gets, on each rank. The gradients of weight and bias stay those of this
+  /// rank's rows. Empty: this rank by itself again.
+  void normalize_together(GroupGather gather);
   const std::vector<BatchNorm2d*>& layers() const { return layers_; }
 
  private:
@@ -43,7 +56,8 @@ class BatchNorm2d : public torch::nn::Module {
 
  private:
   friend class BatchStatistics;
-  at::Tensor batch_mean_, batch_var_;  // views of the flat buffer
+  at::Tensor batch_mean_, batch_var_;          // views of the flat buffer
+  std::shared_ptr<const GroupGather> gather_;  // null: this rank by itself
   double eps_, momentum_;
 };
 

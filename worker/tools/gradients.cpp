@@ -74,7 +74,8 @@ ExitCode run_gradients(const GradientsOptions& options) {
                                            .first_step = snapshot.step,
                                            .end_step = snapshot.step + 1,
                                            .begin = step.own_microbatches().begin,
-                                           .end = step.own_microbatches().end};
+                                           .end = step.own_microbatches().end,
+                                           .stride = step.own_microbatches().stride};
   data::TrainLoader loader(source, loading);
   const train::StepOutcome outcome =
       step.run(snapshot.step, [&loader] { return loader.next(); }, /*learning_rate=*/0.0, {});

@@ -13,6 +13,13 @@ namespace {
 // Places in the vector's tail.
 enum Tail : std::int64_t { kLoss, kCorrect, kImages, kBadSamples, kStop, kCheckpoint, kTailSize };
 
+collective::StridedRange own_microbatches_of(const config::StageConfig& stage,
+                                             const collective::Communicator& communicator) {
+  check_sync_batchnorm(stage, communicator.world_size());
+  return collective::microbatches_of(communicator.rank(), communicator.world_size(),
+                                     stage.batch.global / stage.batch.micro, stage.sync_batchnorm);
+}
+
 }  // namespace
 
 TrainStep::TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_t stream)
@@ -20,8 +27,7 @@ TrainStep::TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_
       stage_(stage),
       stream_(stream),
       num_microbatches_(stage.batch.global / stage.batch.micro),
-      own_(collective::microbatches_of(parts.communicator.rank(), parts.communicator.world_size(),
-                                       num_microbatches_)) {
+      own_(own_microbatches_of(stage, parts.communicator)) {
   std::int64_t num_gradients = parts.state.num_parameters();
   std::int64_t num_statistics = parts.model.batch_statistics().size();
   vector_ = at::zeros({num_gradients + num_statistics + kTailSize}, parts.state.values().options());
@@ -29,16 +35,24 @@ TrainStep::TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_
   statistics_ = vector_.narrow(0, num_gradients, num_statistics);
   tail_ = vector_.narrow(0, num_gradients + num_statistics, kTailSize);
   parts.state.bind_gradients(gradients_);
-  reduction_ = collective::make_step_reduction(
-      parts.communicator,
-      {.kind = stage.reduction, .num_microbatches = num_microbatches_, .size = vector_.numel()});
+  reduction_ = make_reduction();
+}
+
+std::unique_ptr<collective::StepReduction> TrainStep::make_reduction() {
+  collective::Communicator& communicator = parts_.communicator;
+  const collective::ReductionOptions options{
+      .kind = stage_.reduction, .num_microbatches = num_microbatches_, .size = vector_.numel()};
+  if (stage_.sync_batchnorm == 1) return collective::make_step_reduction(communicator, options);
+  sync_batch_norm_ =
+      std::make_unique<SyncBatchNorm>(parts_.model.batch_statistics(), communicator, stage_.sync_batchnorm);
+  return collective::make_grouped_reduction(communicator, sync_batch_norm_->group(), options);
 }
 
 StepOutcome TrainStep::run(std::int64_t step, const std::function<data::Microbatch()>& next,
                            double learning_rate, Word word) {
   parts_.model.train();
   reduction_->begin(step);
-  for (std::int64_t m = own_.begin; m < own_.end; ++m) {
+  for (std::int64_t m = own_.begin; m < own_.end; m += own_.stride) {
     data::Microbatch batch = parts_.clock.timed(Phase::kLoad, next);
     forward_backward(batch);
     tail_[kStop].fill_(word.stop ? 1.0 : 0.0);
@@ -59,6 +73,7 @@ void TrainStep::forward_backward(const data::Microbatch& batch) {
   at::Tensor images = batch.images.to(vector_.device());
   at::Tensor targets = batch.targets.to(vector_.device());
   at::Tensor logits, loss;
+  if (sync_batch_norm_) sync_batch_norm_->begin(batch.step, batch.index);
   parts_.clock.timed(Phase::kForward, [&] {
     parts_.model.seam().begin(pass_for(batch));
     logits = parts_.model.forward(images);

@@ -20,6 +20,7 @@
 #include "worker/train/ema.h"
 #include "worker/train/flat_state.h"
 #include "worker/train/phase_clock.h"
+#include "worker/train/sync_batch_norm.h"
 
 namespace cosub::train {
 
@@ -50,7 +51,8 @@ class TrainStep {
     collective::Communicator& communicator;
     PhaseClock& clock;
   };
-  /// `stage` as configured; `stream` keys the draws of kept rows.
+  /// `stage` as configured; `stream` keys the draws of kept rows. Collective with stage.sync_batchnorm above
+  /// 1; ConfigError where that does not fit the number of ranks.
   TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_t stream);
 
   /// Collective. Takes this rank's microbatches of `step` from `next`, ascending, and updates the model once.
@@ -61,9 +63,10 @@ class TrainStep {
 
   /// The vector after the last run: its gradients are the reduced ones, clipped.
   const at::Tensor& vector() const { return vector_; }
-  collective::Range own_microbatches() const { return own_; }
+  collective::StridedRange own_microbatches() const { return own_; }
 
  private:
+  std::unique_ptr<collective::StepReduction> make_reduction();
   void forward_backward(const data::Microbatch& batch);
   model::Pass pass_for(const data::Microbatch& batch) const;
   void write_sums(const data::Microbatch& batch, const at::Tensor& logits, const at::Tensor& loss);
@@ -74,8 +77,9 @@ class TrainStep {
   config::StageConfig stage_;
   std::uint64_t stream_;
   std::int64_t num_microbatches_;
-  collective::Range own_;
+  collective::StridedRange own_;
   at::Tensor vector_, gradients_, statistics_, tail_;  // the last three are views of the first
+  std::unique_ptr<SyncBatchNorm> sync_batch_norm_;     // nullptr: each microbatch is normalised by itself
   std::unique_ptr<collective::StepReduction> reduction_;
 };
 

@@ -12,6 +12,7 @@
 #include "worker/train/result.h"
 #include "worker/train/snapshot.h"
 #include "worker/train/stop_flag.h"
+#include "worker/train/sync_batch_norm.h"
 
 namespace cosub::train {
 
@@ -50,6 +51,7 @@ void Trainer::check_batch() const {
                     job_.stage().name, job_.communicator.world_size(), plan_.microbatches(), batch.global,
                     batch.micro, plan_.microbatches()));
   }
+  check_sync_batchnorm(job_.stage(), job_.communicator.world_size());
 }
 
 void Trainer::build_model() {
@@ -129,7 +131,8 @@ bool Trainer::train() {
                                     .first_step = progress_.step,
                                     .end_step = schedule_.total_steps(),
                                     .begin = step_->own_microbatches().begin,
-                                    .end = step_->own_microbatches().end});
+                                    .end = step_->own_microbatches().end,
+                                    .stride = step_->own_microbatches().stride});
   last_checkpoint_ = Clock::now();
   while (progress_.step < schedule_.total_steps()) {
     StepOutcome outcome = run_step(loader);

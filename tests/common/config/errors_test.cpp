@@ -18,7 +18,8 @@ TEST(ConfigErrors, NameTheNearestKey) {
   EXPECT_EQ(refusal(with("    optimizer:", "    optimiser:")),
             "p.yaml:19:5: stages[0].optimiser: unknown key 'optimiser'; allowed: name, task, after, init, "
             "model, data, "
-            "cosub, optimizer, schedule, batch, ema, ema_warmup, checkpoint, reduction, threads, precision, "
+            "cosub, optimizer, schedule, batch, ema, ema_warmup, checkpoint, reduction, sync_batchnorm, "
+            "threads, precision, "
             "device, "
             "log_every_steps, collective_timeout, submodels. Did you mean 'optimizer'?");
   EXPECT_THAT(refusal(with("    optimizer:\n      lr: 3e-3", "    lr: 3e-3")),
@@ -127,6 +128,24 @@ TEST(ConfigErrors, NameTheLargestUsefulNumberOfRanks) {
   // Stages that do not train divide images, not microbatches of a step.
   EXPECT_NO_THROW(parse(with("    init: {stage: finetune}\n",
                              "    init: {stage: finetune}\n    batch: {global: 1, micro: 1}\n")));
+}
+
+TEST(ConfigErrors, NameWhatSyncBatchnormCannotJoin) {
+  const auto with_groups_of = [](const std::string& size) {
+    return with("  ema: 0.99\n", "  ema: 0.99\n  sync_batchnorm: " + size + "\n");
+  };
+  EXPECT_NO_THROW(parse(with_groups_of("2")));
+  EXPECT_EQ(refusal(with_groups_of("3")),
+            "p.yaml:12:19: defaults.sync_batchnorm: found 3 with 4 microbatches a step (batch.global 128 / "
+            "batch.micro 32); allowed: a divisor of 4, or another batch.global.");
+  EXPECT_EQ(
+      refusal(with_groups_of("4")),
+      "p.yaml:3:18: cluster.ranks: found 2 with sync_batchnorm 4 in stage 'pretrain'; allowed: a multiple "
+      "of 4, up to 4; or another sync_batchnorm.");
+  EXPECT_THAT(refusal(with_groups_of("2"), {"stages.pretrain.model.stochastic_depth=bernoulli"}),
+              HasSubstr("model.stochastic_depth: found bernoulli with sync_batchnorm 2, where a rank without "
+                        "kept rows would leave the others waiting; allowed: fixed, or sync_batchnorm: 1."));
+  EXPECT_NO_THROW(parse(kValid, {"stages.evaluate.sync_batchnorm=3"}));
 }
 
 TEST(ConfigErrors, NameWhatIsMissing) {

@@ -28,7 +28,8 @@ TEST(ConfigIdentity, ChangesWithWhatDecidesTheNumbers) {
        {"seed=8", "stages.pretrain.name=pre2", "stages.pretrain.optimizer.lr=1e-4", "defaults.batch.micro=64",
         "defaults.threads=2", "defaults.reduction=fast", "defaults.cosub.enabled=false", "defaults.ema=0.98",
         "stages.pretrain.model.drop_rate=0.1", "defaults.data.train.limit=5", "defaults.data.mix.mixup=0.1",
-        "stages.pretrain.model.arch.stem_width=8", "stages.finetune.init.weights=model"}) {
+        "stages.pretrain.model.arch.stem_width=8", "defaults.sync_batchnorm=2",
+        "stages.finetune.init.weights=model"}) {
     std::vector<std::string> overrides = {text};
     if (std::string(text) == "stages.pretrain.name=pre2")
       overrides.push_back("stages.finetune.init.stage=pre2");

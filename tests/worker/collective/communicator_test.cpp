@@ -126,6 +126,26 @@ TEST_P(OperationsTest, wrong_tensors_are_refused_before_anything_is_sent) {
   communicator().barrier("test");
 }
 
+TEST_P(OperationsTest, split_connects_ranks_of_one_color_in_their_order) {
+  for (const std::int64_t colors : {1, 2, 3}) {
+    const auto part = communicator().split(rank() % colors, "test");
+    EXPECT_EQ(part->rank(), rank() / colors);
+    EXPECT_EQ(part->world_size(), (world_size() - rank() % colors + colors - 1) / colors);
+    EXPECT_EQ(part->local_rank(), communicator().local_rank());
+    EXPECT_EQ(part->limit(), communicator().limit());
+    auto tensor = values_of(rank(), 7, at::kLong);
+    part->all_reduce_sum(tensor, "test");
+    auto expected = at::zeros({7}, at::kLong);
+    for (std::int64_t r = rank() % colors; r < world_size(); r += colors)
+      expected += values_of(r, 7, at::kLong);
+    EXPECT_TRUE(at::equal(tensor, expected));
+    // Both at once, in turns.
+    communicator().all_reduce_sum(tensor, "test");
+    part->barrier("test");
+    communicator().barrier("test");
+  }
+}
+
 std::string name_of(const ::testing::TestParamInfo<const char*>& info) {
   return info.param;
 }
@@ -147,6 +167,7 @@ TEST(WorldTest, one_rank_alone_keeps_its_values) {
   std::vector<at::Tensor> all = {at::zeros({5})};
   single.all_gather(tensor, all, "test");
   EXPECT_TRUE(at::equal(all[0], values_of(0, 5, at::kFloat)));
+  EXPECT_EQ(single.split(3, "test")->world_size(), 1);
   EXPECT_EQ(single.all_gather_text("alone", "test"), std::vector<std::string>{"alone"});
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <map>
@@ -21,6 +22,8 @@ namespace {
 int run(const std::string& operation) {
   const auto world = connect();
   world->barrier("start of the test");
+  const auto part = world->split(std::min<std::int64_t>(world->rank(), 1), "all but the first");
+  part->set_limit(std::chrono::milliseconds(300));
   if (operation == "unwinding") {
     // One rank fails by itself while the others are in a collective: it must leave without waiting for them.
     if (world->rank() == world->world_size() - 1) throw NonFiniteError("loss is not a number");
@@ -40,6 +43,13 @@ int run(const std::string& operation) {
       {"all_to_all", [&] { world->all_to_all(some, others, "step 12"); }},
       {"all_gather", [&] { world->all_gather(tensor, others, "step 12"); }},
       {"all_gather_text", [&] { world->all_gather_text("text", "step 12"); }},
+      {"split", [&] { world->split(0, "step 12"); }},
+      {"part",
+       [&] {
+         std::vector<at::Tensor> two(others.begin(), others.begin() + part->world_size());
+         part->all_gather(tensor, two, "step 12");
+         if (world->rank() == 0) pause();  // the one that waited ends us
+       }},
       {"barrier", [&] { world->barrier("step 12"); }},
       {"buckets", [&] { world->all_reduce_sum_buckets(some, "step 12"); }},
       {"unwinding", [&] { world->barrier("step 12"); }},

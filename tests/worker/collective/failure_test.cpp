@@ -69,6 +69,19 @@ TEST(FailureTest, buckets_are_named) {
   EXPECT_THAT(job.output, HasSubstr("in all_reduce_sum (step 12, bucket 1 of 2)"));
 }
 
+TEST(FailureTest, parts_name_the_ranks_of_the_job) {
+  const auto job = run_job("part", 3);
+  EXPECT_THAT(job.output,
+              ContainsRegex("rank 1 of 3 on [^ ]+ waited 300 ms for rank 2 in all_gather \\(step 12\\)"));
+  EXPECT_NE(job.exit_code, 0);
+}
+
+TEST(FailureTest, a_split_waits_no_longer_than_the_limit) {
+  const auto job = run_job("split", 2);
+  EXPECT_THAT(job.output, HasSubstr("waited 300 ms for rank 1 in all_gather (step 12)"));
+  EXPECT_EQ(job.exit_code, 3);
+}
+
 TEST(FailureTest, texts_name_their_wait) {
   const auto job = run_job("all_gather_text", 2);
   EXPECT_THAT(job.output, HasSubstr("waited 300 ms for rank 1 in all_gather (step 12)"));

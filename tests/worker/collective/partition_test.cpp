@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <stdexcept>
+#include <vector>
 
 namespace cosub::collective {
 namespace {
@@ -23,6 +24,35 @@ TEST(MicrobatchesOfTest, ranges_follow_each_other_cover_all_and_differ_by_one_at
       EXPECT_LE(longest - shortest, 1);
     }
   }
+}
+
+TEST(MicrobatchesOfTest, groups_own_whole_bundles_and_each_rank_one_place_in_them) {
+  for (const std::int64_t group_size : {1, 2, 3}) {
+    for (std::int64_t num_groups = 1; num_groups <= 4; ++num_groups) {
+      for (std::int64_t num_bundles = 0; num_bundles <= 9; ++num_bundles) {
+        std::vector<std::int64_t> owners;
+        for (std::int64_t m = 0; m < num_bundles * group_size; ++m) {
+          for (std::int64_t rank = 0; rank < num_groups * group_size; ++rank) {
+            const auto own =
+                microbatches_of(rank, num_groups * group_size, num_bundles * group_size, group_size);
+            for (auto each = own.begin; each < own.end; each += own.stride) {
+              if (each == m) owners.push_back(rank);
+            }
+          }
+        }
+        ASSERT_EQ(owners.size(), static_cast<std::size_t>(num_bundles * group_size));
+        for (std::size_t m = 0; m < owners.size(); ++m) {
+          const auto place = static_cast<std::int64_t>(m) % group_size;
+          const auto bundles = microbatches_of(owners[m] / group_size, num_groups, num_bundles);
+          EXPECT_EQ(owners[m] % group_size, place);
+          EXPECT_GE(static_cast<std::int64_t>(m) / group_size, bundles.begin);
+          EXPECT_LT(static_cast<std::int64_t>(m) / group_size, bundles.end);
+        }
+      }
+    }
+  }
+  EXPECT_THROW(microbatches_of(0, 3, 4, 2), std::invalid_argument);
+  EXPECT_THROW(microbatches_of(0, 4, 5, 2), std::invalid_argument);
 }
 
 TEST(MicrobatchesOfTest, huge_sizes_do_not_overflow) {

@@ -37,13 +37,25 @@ Values leaf_of(std::int64_t step, std::int64_t microbatch, std::int64_t size) {
 }
 
 // The definition, as step_reduction.h words it.
-Values tree_sum(std::int64_t step, std::int64_t lo, std::int64_t hi, std::int64_t size) {
-  if (hi - lo == 1) return leaf_of(step, lo, size);
+template <typename Leaf>
+Values tree_over(std::int64_t lo, std::int64_t hi, const Leaf& leaf) {
+  if (hi - lo == 1) return leaf(lo);
   const auto mid = lo + static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(hi - lo - 1)));
-  auto sum = tree_sum(step, lo, mid, size);
-  const auto right = tree_sum(step, mid, hi, size);
+  auto sum = tree_over(lo, mid, leaf);
+  const auto right = tree_over(mid, hi, leaf);
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += right[i];
   return sum;
+}
+
+Values tree_sum(std::int64_t step, std::int64_t lo, std::int64_t hi, std::int64_t size) {
+  return tree_over(lo, hi, [&](std::int64_t m) { return leaf_of(step, m, size); });
+}
+
+Values grouped_sum(std::int64_t step, std::int64_t group_size, std::int64_t num_bundles, std::int64_t size) {
+  return tree_over(0, group_size, [&](std::int64_t place) {
+    return tree_over(0, num_bundles,
+                     [&](std::int64_t k) { return leaf_of(step, k * group_size + place, size); });
+  });
 }
 
 Values sequential_sum(std::int64_t step, std::int64_t num_microbatches, std::int64_t size) {
@@ -86,6 +98,30 @@ TEST(OrderedReductionTest, any_number_of_ranks_gives_the_bits_of_the_tree) {
       for (std::int64_t step = 0; step < 3; ++step) {
         EXPECT_TRUE(same_bits(run_step(*reduction, step, options), tree_sum(step, 0, num_microbatches, size)))
             << num_microbatches << " microbatches, " << size << " elements, step " << step;
+      }
+    }
+  }
+}
+
+TEST(GroupedReductionTest, any_number_of_groups_gives_the_bits_of_its_trees) {
+  const auto rank = testing::world().rank(), world_size = testing::world().world_size();
+  for (std::int64_t group_size = 1; group_size <= world_size; ++group_size) {
+    if (world_size % group_size != 0) continue;
+    const auto group = testing::world().split(rank / group_size, "groups");
+    for (const std::int64_t num_bundles : {1, 3, 5, 8}) {
+      for (const std::int64_t size : {1, 7, 1001}) {
+        const ReductionOptions options{.num_microbatches = num_bundles * group_size, .size = size};
+        const auto reduction = make_grouped_reduction(testing::world(), *group, options);
+        const auto own = microbatches_of(rank, world_size, options.num_microbatches, group_size);
+        for (std::int64_t step = 0; step < 3; ++step) {
+          reduction->begin(step);
+          for (auto m = own.begin; m < own.end; m += own.stride) {
+            auto leaf = leaf_of(step, m, size);
+            reduction->add(m, tensor_of(leaf));
+          }
+          EXPECT_TRUE(same_bits(reduction->finish(), grouped_sum(step, group_size, num_bundles, size)))
+              << num_bundles << " bundles of " << group_size << ", " << size << " elements, step " << step;
+        }
       }
     }
   }

@@ -117,6 +117,23 @@ TEST_F(ToyLoader, ARankGetsItsOwnRangeFromAnyFirstStep) {
   }
 }
 
+TEST_F(ToyLoader, ARankGetsEveryStridethOfItsRange) {
+  for (const std::int64_t begin : {0, 1, 2}) {
+    options_.begin = begin;
+    options_.end = 4;
+    options_.stride = 3;
+    TrainLoader loader(source_, options_);
+    for (std::int64_t step = 0; step < 2; ++step) {
+      for (std::int64_t index = begin; index < 4; index += 3) {
+        const Microbatch got = loader.next();
+        EXPECT_EQ(got.step, step);
+        EXPECT_EQ(got.index, index);
+        EXPECT_TRUE(got.images.equal(make_train_microbatch(*source_, options_, step, index).images));
+      }
+    }
+  }
+}
+
 TEST_F(ToyLoader, MicrobatchesHaveTheirShapesAndCanBeTrainedOn) {
   const Microbatch microbatch = make_train_microbatch(*source_, options_, 3, 1);
   EXPECT_EQ(microbatch.images.sizes(), (std::vector<std::int64_t>{6, 1, 14, 14}));

@@ -3,6 +3,10 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <barrier>
+#include <stdexcept>
+#include <thread>
+
 #include "common/error.h"
 
 namespace cosub::model {
@@ -113,6 +117,87 @@ TEST(BatchStatistics, LayerWithoutRowsContributesItsRunningStatistics) {
   EXPECT_TRUE(at::equal(flat, at::tensor({3.0F, 3.0F, 1.0F, 1.0F})));
   fixture.statistics.update_running(flat, 1);
   EXPECT_TRUE(at::allclose(fixture.layer.running_mean, at::full({2}, 3.0)));
+}
+
+/// A group of threads in place of ranks: everyone's row, when all have come.
+class ThreadGroup {
+ public:
+  explicit ThreadGroup(std::size_t size) : rows_(size), barrier_(static_cast<std::ptrdiff_t>(size)) {}
+  GroupGather member(std::size_t rank) {
+    return [this, rank](const at::Tensor& mine) {
+      rows_[rank] = mine;
+      barrier_.arrive_and_wait();
+      const at::Tensor all = at::stack(rows_);
+      barrier_.arrive_and_wait();
+      return all;
+    };
+  }
+
+ private:
+  std::vector<at::Tensor> rows_;
+  std::barrier<> barrier_;
+};
+
+void expect_ranks_together_give_the_whole(const at::Tensor& x, double tolerance) {
+  const at::ScalarType type = x.scalar_type();
+  const at::Tensor direction = at::randn_like(x);
+  const std::vector<std::int64_t> rows = {1, 4, 2};  // uneven; none could go by itself at 1x1 pixels
+  Fixture whole(x.size(1));
+  if (type == at::kDouble) to_double(whole.layer);
+  at::Tensor flat = at::zeros({whole.statistics.size()}, type);
+  whole.statistics.write_to(flat);
+  const Gradients expected = run(whole.layer, x, direction);
+
+  ThreadGroup group(rows.size());
+  std::vector<Gradients> found(rows.size());
+  std::vector<at::Tensor> found_flat(rows.size());
+  std::vector<std::jthread> threads;
+  for (std::size_t rank = 0, first = 0; rank < rows.size(); first += rows[rank++]) {
+    threads.emplace_back([&, rank, first] {
+      Fixture part(x.size(1));
+      {
+        const at::NoGradGuard no_grad;
+        if (type == at::kDouble) to_double(part.layer);
+        part.layer.weight.copy_(whole.layer.weight);
+        part.layer.bias.copy_(whole.layer.bias);
+      }
+      part.statistics.normalize_together(group.member(rank));
+      found_flat[rank] = at::zeros({part.statistics.size()}, type);
+      part.statistics.write_to(found_flat[rank]);
+      const auto begin = static_cast<std::int64_t>(first);
+      found[rank] = run(part.layer, x.narrow(0, begin, rows[rank]), direction.narrow(0, begin, rows[rank]));
+    });
+  }
+  threads.clear();
+  EXPECT_LT(distance(at::cat({found[0].y, found[1].y, found[2].y}), expected.y), tolerance);
+  EXPECT_LT(distance(at::cat({found[0].x, found[1].x, found[2].x}), expected.x), tolerance);
+  EXPECT_LT(distance(found[0].weight + found[1].weight + found[2].weight, expected.weight), tolerance);
+  EXPECT_LT(distance(found[0].bias + found[1].bias + found[2].bias, expected.bias), tolerance);
+  for (const at::Tensor& each : found_flat) {
+    EXPECT_LT(distance(each, flat), tolerance);
+    EXPECT_TRUE(at::equal(each, found_flat[0]));
+  }
+}
+
+TEST(BatchNorm2d, TogetherRanksNormaliseAsOneWouldAllTheirRows) {
+  at::manual_seed(2);
+  const at::Tensor x = at::randn({7, 12, 5, 5}) * at::linspace(0.5, 3.0, 7).view({7, 1, 1, 1}) +
+                       at::arange(7, at::kFloat).view({7, 1, 1, 1});  // rows that differ in mean and spread
+  expect_ranks_together_give_the_whole(x.contiguous(at::MemoryFormat::ChannelsLast), 1e-6);
+  expect_ranks_together_give_the_whole(x, 1e-6);
+  expect_ranks_together_give_the_whole(x.to(at::kDouble), 1e-12);
+  expect_ranks_together_give_the_whole(x.slice(2, 0, 1).slice(3, 0, 1).to(at::kDouble).contiguous(), 1e-12);
+}
+
+TEST(BatchNorm2d, IsByItselfAgainWhenTheGroupIsGone) {
+  Fixture fixture(3);
+  const at::Tensor x = at::randn({4, 3, 2, 2}), direction = at::randn({4, 3, 2, 2});
+  const at::Tensor before = run(fixture.layer, x, direction).y;
+  fixture.statistics.normalize_together(
+      [](const at::Tensor&) -> at::Tensor { throw std::logic_error("gone"); });
+  EXPECT_THROW(fixture.layer.forward(x), std::logic_error);
+  fixture.statistics.normalize_together({});
+  EXPECT_TRUE(at::equal(run(fixture.layer, x, direction).y, before));
 }
 
 TEST(BatchNorm2d, SingleValuePerChannelIsAnErrorWithRemedy) {
