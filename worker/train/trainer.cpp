@@ -226,8 +226,9 @@ void Trainer::commit_checkpoint() {
     clock_.timed(Phase::kCheckpoint, [&] {
       checkpoint::Snapshot snapshot;
       snapshot.step = progress_.step;
-      snapshot.state =
-          to_state(progress_, job_.file, train_->size(), complete_timm_config(*model_, job_.stage().data));
+      snapshot.state = to_state(
+          progress_, job_.file, train_->size(),
+          complete_timm_config(*model_, job_.stage().data, model::training_scales(*model_, plan_.micro)));
       add_tensors(snapshot, *state_, *optimizer_, ema());
       store_->commit(snapshot);
     });
