@@ -97,6 +97,16 @@ void add_eval(CLI::App& app, Chosen& chosen) {
   eval->add_option(
       "--keep", options->keep,
       "evaluate a submodel that keeps these blocks: all, even, odd, first:N, last:N, or 0,2,5; repeatable");
+  eval->add_option_function<std::vector<std::string>>(
+          "--submodel",
+          [options](const std::vector<std::string>& submodels) {
+            for (const std::string& text : submodels)
+              options->keep.push_back(text.substr(text.find('=') + 1));
+          },
+          "the same, written keep=even")
+      ->check([](const std::string& text) {
+        return text.starts_with("keep=") ? "" : "must be keep=BLOCKS, as in keep=even";
+      });
   eval->add_option(
           "--branch-scale", options->branch_scales,
           "of a submodel's kept branches: 1, or 'train' for 1 / (1 - drop rate) as in training; repeatable")

@@ -28,6 +28,9 @@ class TrainerRanks : public ::testing::Test {
     world().barrier("the samples");
   }
 
+  /// Rank 0's folder goes with its test, so nobody leaves before all have looked.
+  void TearDown() override { world().barrier("the end of the test"); }
+
   /// A folder that all ranks see: rank 0's.
   std::filesystem::path shared() { return text_of_rank_0(world(), folder_.path().string(), "shared folder"); }
 
