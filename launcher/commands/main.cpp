@@ -23,7 +23,8 @@ constexpr const char* kFooter =
     "Commands on samples and weights (each has its own --help):\n"
     "  eval                        Accuracy of an exported model or a checkpoint, and of its submodels\n"
     "  export                      A checkpoint as a folder that timm loads\n"
-    "  model                       Models by name, their cost, submodels as models, numbers on recorded tensors\n"
+    "  model                       Models by name, their cost, submodels as models, numbers on recorded "
+    "tensors\n"
     "\n"
     "Exit codes: 0 done; 75 stopped, the same command goes on; 78 bad input, named; 64 wrong usage; 1 "
     "failed.";

@@ -1,5 +1,5 @@
-// `model_tool list|info|init|forward|step ARGS`: the worker's model tools without MPI and without the rest of the
-// worker.
+// `model_tool list|info|init|forward|step ARGS`: the worker's model tools without MPI and without the rest of
+// the worker.
 #include <cstdio>
 #include <string_view>
 
