@@ -1,0 +1,40 @@
+// Encoded image files to pixels: JPEG (libjpeg-turbo), PNG (libpng), PPM and PGM. All functions are pure and
+// run on the calling thread; pixels are those that Pillow's Image.open(...).convert("RGB" or "L") gives.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "worker/data/image/image.h"
+
+namespace cosub::data {
+
+enum class ImageFormat { kJpeg, kPng, kPnm };
+
+struct ImageInfo {
+  ImageFormat format = ImageFormat::kJpeg;
+  std::int64_t height = 0, width = 0;
+};
+
+/// More pixels are refused before memory is asked for (a decompression bomb); Pillow's limit.
+inline constexpr std::int64_t kMaxPixels = 178'956'970;
+
+/// What the header says. DataError (without the file's name) when the bytes are no such image, are empty, or
+/// announce more than kMaxPixels.
+ImageInfo read_info(std::span<const std::uint8_t> bytes);
+
+/// The region's pixels with `channels` (1 or 3) channels: equal to the bit to that part of the whole image,
+/// though of a JPEG only the region's blocks are transformed. DataError when the data are damaged or cut
+/// short, wherever in the file that is; a region outside the image is a std::logic_error.
+void decode(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels, Image& out);
+
+/// One of each format, for decode(): the region lies inside the image.
+void decode_jpeg(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels,
+                 Image& out);
+void decode_png(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels, Image& out);
+void decode_pnm(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels, Image& out);
+ImageInfo read_jpeg_info(std::span<const std::uint8_t> bytes);
+ImageInfo read_png_info(std::span<const std::uint8_t> bytes);
+ImageInfo read_pnm_info(std::span<const std::uint8_t> bytes);
+
+}  // namespace cosub::data

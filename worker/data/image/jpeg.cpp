@@ -1,0 +1,154 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csetjmp>
+#include <cstdio>  // before jpeglib.h, which does not include what it needs
+
+#include <jpeglib.h>
+
+#include <jerror.h>
+
+#include "common/error.h"
+#include "worker/data/image/convert.h"
+#include "worker/data/image/decode.h"
+
+namespace cosub::data {
+namespace {
+
+/// A decompressor and what its callbacks share with the caller. Errors leave libjpeg by longjmp: no object
+/// with a destructor may begin its life between setjmp and there.
+class Decompressor {
+ public:
+  Decompressor() {
+    info_.err = jpeg_std_error(&manager_);
+    info_.client_data = this;
+    manager_.error_exit = [](j_common_ptr info) {
+      auto* self = static_cast<Decompressor*>(info->client_data);
+      info->err->format_message(info, self->message_);
+      std::longjmp(self->escape_, 1);
+    };
+    // Warnings are about data that can be decoded somehow: Pillow takes them, but for files that end too
+    // early.
+    manager_.emit_message = [](j_common_ptr info, int level) {
+      auto* self = static_cast<Decompressor*>(info->client_data);
+      if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) self->is_cut_short_ = true;
+    };
+    jpeg_create_decompress(&info_);
+  }
+  ~Decompressor() { jpeg_destroy_decompress(&info_); }
+  Decompressor(const Decompressor&) = delete;
+  Decompressor& operator=(const Decompressor&) = delete;
+
+  ImageInfo read_header(std::span<const std::uint8_t> bytes) {
+    if (!try_read_header(bytes)) throw failure();
+    if (is_cut_short_) throw cut_short();
+    return {ImageFormat::kJpeg, info_.image_height, info_.image_width};
+  }
+
+  /// After read_header().
+  void decode(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels, Image& out) {
+    check_end(bytes);
+    const bool is_gray = info_.jpeg_color_space == JCS_GRAYSCALE;
+    const bool is_cmyk = info_.jpeg_color_space == JCS_CMYK || info_.jpeg_color_space == JCS_YCCK;
+    // Pillow's convert("L") goes by way of RGB.
+    info_.out_color_space = is_cmyk ? JCS_CMYK : is_gray ? JCS_GRAYSCALE : JCS_RGB;
+    out.reshape(region.height, region.width, channels);
+    const std::int64_t row_bytes = std::int64_t{info_.image_width} * 4;
+    if (static_cast<std::int64_t>(row_.size()) < row_bytes)
+      row_.resize(row_bytes, boost::container::default_init);
+    if (!try_decode(region, out)) throw failure();
+    if (is_cut_short_) throw cut_short();
+  }
+
+ private:
+  bool try_read_header(std::span<const std::uint8_t> bytes) {
+    if (setjmp(escape_)) return false;
+    jpeg_abort_decompress(&info_);
+    is_cut_short_ = false;
+    jpeg_mem_src(&info_, bytes.data(), bytes.size());
+    jpeg_read_header(&info_, TRUE);
+    return true;
+  }
+
+  /// What a region leaves unread may be missing as well: a whole file has an end marker behind its header.
+  /// (Entropy coded data cannot contain one.)
+  void check_end(std::span<const std::uint8_t> bytes) const {
+    const std::size_t first = bytes.size() - info_.src->bytes_in_buffer;
+    for (std::size_t i = bytes.size(); i >= first + 2; --i) {
+      if (bytes[i - 2] == 0xff && bytes[i - 1] == 0xd9) return;
+    }
+    throw cut_short();
+  }
+
+  bool try_decode(const Region& region, Image& out) {
+    if (setjmp(escape_)) return false;
+    jpeg_start_decompress(&info_);
+    // Upsampling of the colours looks at neighbours, and so does smoothing between blocks: one more block on
+    // each side keeps the region's pixels those of the whole image.
+    const auto block_width = static_cast<std::int64_t>(info_.max_h_samp_factor) * DCTSIZE;
+    const auto block_height = static_cast<std::int64_t>(info_.max_v_samp_factor) * DCTSIZE;
+    JDIMENSION left = static_cast<JDIMENSION>(std::max<std::int64_t>(0, region.left - block_width));
+    const std::int64_t right =
+        std::min<std::int64_t>(info_.output_width, region.left + region.width + block_width);
+    JDIMENSION width = static_cast<JDIMENSION>(right - left);
+    if (width < info_.output_width) jpeg_crop_scanline(&info_, &left, &width);
+    const std::int64_t first = std::max<std::int64_t>(0, region.top - block_height);
+    if (first > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(first));
+    JSAMPROW row = row_.data();
+    for (std::int64_t y = first; y < region.top + region.height; ++y) {
+      if (jpeg_read_scanlines(&info_, &row, 1) != 1) return false;
+      if (y >= region.top)
+        take_row(row + (region.left - left) * info_.output_components, out, y - region.top);
+    }
+    jpeg_abort_decompress(&info_);
+    return true;
+  }
+
+  void take_row(const std::uint8_t* from, Image& out, std::int64_t y) const {
+    if (info_.output_components != 4) {
+      convert_row(from, info_.output_components, out.width, out.channels, out.row(y));
+      return;
+    }
+    std::uint8_t* to = out.row(y);
+    for (std::int64_t x = 0; x < out.width; ++x, from += 4) {
+      std::uint8_t rgb[3];
+      // Stored inverted, as Adobe does it and Pillow assumes: 255 - k is the fourth value itself.
+      for (int c = 0; c < 3; ++c) {
+        const int product = (255 - from[c]) * from[3] + 128;
+        const int shaded = from[3] - (((product >> 8) + product) >> 8);
+        rgb[c] = static_cast<std::uint8_t>(std::clamp(shaded, 0, 255));
+      }
+      convert_row(rgb, 3, 1, out.channels, to + x * out.channels);
+    }
+  }
+
+  DataError failure() const { return DataError(fmt::format("JPEG: {}", message_)); }
+  static DataError cut_short() { return DataError("JPEG: the file is cut short"); }
+
+  jpeg_decompress_struct info_{};
+  jpeg_error_mgr manager_{};
+  std::jmp_buf escape_{};
+  char message_[JMSG_LENGTH_MAX] = "decoding stopped early";
+  bool is_cut_short_ = false;
+  ByteBuffer row_;
+};
+
+Decompressor& of_this_thread() {
+  thread_local Decompressor decompressor;
+  return decompressor;
+}
+
+}  // namespace
+
+ImageInfo read_jpeg_info(std::span<const std::uint8_t> bytes) {
+  return of_this_thread().read_header(bytes);
+}
+
+void decode_jpeg(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels,
+                 Image& out) {
+  Decompressor& decompressor = of_this_thread();
+  decompressor.read_header(bytes);
+  decompressor.decode(bytes, region, channels, out);
+}
+
+}  // namespace cosub::data
