@@ -27,7 +27,9 @@ std::string looks_like(std::span<const std::uint8_t> bytes) {
   if (begins_with(bytes, "<")) return "HTML or XML, perhaps an error page saved as an image";
   if (begins_with(bytes, "\x1f\x8b")) return "gzip-compressed";
   const std::span<const std::uint8_t> start = bytes.first(std::min<std::size_t>(8, bytes.size()));
-  return fmt::format("unknown data beginning with {:02x}", fmt::join(start, " "));
+  std::string text = "unknown data beginning with";
+  for (const std::uint8_t byte : start) text += fmt::format(" {:02x}", byte);
+  return text;
 }
 
 ImageFormat format_of(std::span<const std::uint8_t> bytes) {

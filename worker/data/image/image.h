@@ -9,7 +9,8 @@
 
 namespace cosub::data {
 
-/// Bytes whose growth is not cleared first: a thread keeps its buffers and gives them to one image after another.
+/// Bytes whose growth is not cleared first: a thread keeps its buffers and gives them to one image after
+/// another.
 using ByteBuffer = boost::container::vector<std::uint8_t>;
 
 /// Interleaved 8-bit sRGB (3 channels) or luma (1 channel).
