@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/version.h"
+#include "worker/tools/data_commands.h"
 #include "worker/tools/eval.h"
 #include "worker/tools/export.h"
 #include "worker/tools/gradients.h"
@@ -193,6 +194,7 @@ int run(int argc, char** argv) {
   add_eval(app, chosen);
   add_export(app, chosen);
   add_gradients(app, chosen);
+  cosub::tools::add_data_commands(app, chosen);
   CLI::App* model =
       app.add_subcommand("model", "Models by name, their cost, and their numbers on recorded tensors");
   model->add_subcommand("list", "Names; see `model list --help`");

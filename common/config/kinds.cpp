@@ -45,6 +45,9 @@ Range<double> share() {
 Range<double> share_below_one() {
   return {"a number >= 0 and < 1", [](double x) { return x >= 0 && x < 1; }};
 }
+Range<double> share_above_zero() {
+  return {"a number > 0 and <= 1", [](double x) { return x > 0 && x <= 1; }};
+}
 Range<std::int64_t> whole_at_least(std::int64_t limit) {
   // No count in a pipeline comes near this; products of a few of them stay within 64 bits.
   constexpr std::int64_t kMost = 1'000'000'000'000;
@@ -146,6 +149,9 @@ Kind<std::filesystem::path> data_path(std::string allowed) {
     }
     const std::filesystem::path folder = tree.place.source ? tree.place.source->folder : "";
     value = (folder / tree.scalar).lexically_normal();
+  };
+  kind.write = [write = kind.write](const std::filesystem::path& value, Keys keys) {
+    return value.empty() ? std::nullopt : write(value, keys);
   };
   return kind;
 }

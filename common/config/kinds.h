@@ -42,8 +42,9 @@ struct Range {
 Range<double> any_number();
 Range<double> above(double limit);
 Range<double> at_least(double limit);
-Range<double> share();            // [0, 1]
-Range<double> share_below_one();  // [0, 1)
+Range<double> share();             // [0, 1]
+Range<double> share_below_one();   // [0, 1)
+Range<double> share_above_zero();  // (0, 1]
 Range<std::int64_t> whole_at_least(std::int64_t limit);
 Range<std::int64_t> one_of(std::vector<std::int64_t> values);
 
@@ -58,7 +59,7 @@ Kind<std::string> matching(std::string allowed, bool (*matches)(const std::strin
 Kind<std::chrono::milliseconds> duration(std::chrono::milliseconds at_least);
 Kind<std::filesystem::path> path_as_given(std::string allowed);
 /// Absolute after reading: relative ones start at the folder of the file they stand in (of --set: the current
-/// one).
+/// one). An empty path is one that is not set, and is not written.
 Kind<std::filesystem::path> data_path(std::string allowed);
 
 /// "adamw", "'a' or 'b'", "a, b or c": for messages.

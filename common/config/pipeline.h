@@ -44,13 +44,24 @@ struct IdxSource {  // MNIST's format, plain or .gz
   bool operator==(const IdxSource&) const = default;
 };
 
-struct SourceConfig {
-  std::optional<IdxSource> idx;
-  std::int64_t limit = 0;  // use only the first N samples; 0: all
+struct SourceConfig {                 // one of folder, shards and idx
+  std::filesystem::path folder = {};  // one sub-folder per class, as torchvision's ImageFolder
+  std::filesystem::path list = {};    // of `folder`: file with "path label" lines; empty: its sub-folders
+  std::vector<std::filesystem::path> shards = {};  // tar files as WebDataset's; braces are expanded
+  std::optional<IdxSource> idx = {};               // the whole set in two files
+  std::filesystem::path class_map = {};  // class names in the order of their numbers; empty: sorted names
+  std::int64_t limit = 0;                // use only the first N samples; 0: all
+  bool given() const { return idx.has_value() || !folder.empty() || !shards.empty(); }
   bool operator==(const SourceConfig&) const = default;
 };
 
+enum class Crop { kNone, kRandomResized, kSimple };  // none | random_resized | simple
+enum class Interpolation { kBilinear, kBicubic };    // bilinear | bicubic, both with anti-aliasing
+
 struct AugmentConfig {
+  Crop crop = Crop::kNone;                         // kNone: the whole image is resized
+  std::vector<double> scale = {0.08, 1.0};         // random_resized: share of the area, from and to
+  std::vector<double> ratio = {3.0 / 4, 4.0 / 3};  // random_resized: width over height, from and to
   std::int64_t crop_padding_px = 0;  // random crop out of the image padded by this much; 0: no crop
   double flip = 0.0;                 // probability of a horizontal flip
   bool operator==(const AugmentConfig&) const = default;
@@ -65,9 +76,17 @@ struct MixConfig {           // as timm.data.Mixup computes them
   bool operator==(const MixConfig&) const = default;
 };
 
+enum class Shuffle { kFull, kWindowed };  // full | windowed
+
 struct DataConfig {
   SourceConfig train;
   SourceConfig val;
+  Shuffle shuffle = Shuffle::kFull;
+  std::int64_t shuffle_block = 1024;  // windowed: neighbouring samples that stay together,
+  std::int64_t shuffle_blocks = 32;   // and how many such blocks are mixed with one another
+  std::int64_t repeats = 1;           // times a sample is seen in a step (repeated augmentation)
+  Interpolation interpolation = Interpolation::kBicubic;
+  double crop_ratio = 1.0;   // evaluation: side of the centre crop over the resized shorter side
   std::vector<double> mean;  // per channel, of [0, 1] pixels; empty: 0.5
   std::vector<double> std;   // empty: 0.5
   AugmentConfig augment;

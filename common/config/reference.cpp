@@ -17,7 +17,7 @@ A pipeline file is YAML: a name, what it runs on, and a list of stages. `configs
 `cosub run --dry-run FILE` prints the file as it was understood, every key written out.
 
 - **Where a stage's keys come from**, in this order: the stage itself; for `model` the stage named by `init.stage` (for
-  evaluate and export also `data.val`, `data.mean` and `data.std`); the pipeline's `defaults`; its `recipe`; the default below.
+  evaluate and export also `data.val`, `mean`, `std`, `interpolation` and `crop_ratio`); the pipeline's `defaults`; its `recipe`; the default below.
   Mappings are merged key by key, lists are taken as a whole.
 - **On the command line** `--set stages.pretrain.optimizer.lr=2e-3` changes one key; a stage is addressed by its name.
   `--set defaults.ema=0.99` and `--set cluster.ranks=4` work alike.

@@ -110,7 +110,7 @@ class Completion {
     if (data != nullptr && task != nullptr && task->scalar != "classify") {
       Tree part = *data;
       part.entries.clear();
-      for (const std::string key : {"val", "mean", "std"}) {
+      for (const std::string key : {"val", "mean", "std", "interpolation", "crop_ratio"}) {
         if (const Tree* const value = data->find(key)) part.set(key, *value);
       }
       inherited.set("data", std::move(part));

@@ -200,7 +200,8 @@ const Fields<StageConfig>& stage_fields() {
           .add("model", &StageConfig::model, structure(model_fields()),
                "keys not given here are those of init.stage")
           .add("data", &StageConfig::data, structure(data_fields()),
-               "evaluate and export take val, mean and std from init.stage where not given here")
+               "evaluate and export take val, mean, std, interpolation and crop_ratio from init.stage where "
+               "not given here")
           .add("cosub", &StageConfig::cosub, structure(cosub_fields()), "co-training of submodels")
           .add("optimizer", &StageConfig::optimizer, structure(optimizer_fields()), "the weights' updates")
           .add("schedule", &StageConfig::schedule, structure(schedule_fields()), "length and learning rate")

@@ -11,7 +11,7 @@ const Fields<PipelineConfig>& pipeline_fields();
 const Fields<StageFile>& stage_file_fields();
 const Fields<StageConfig>& stage_fields();
 
-// Parts of a stage, for stage_fields(): model, data and what else belongs to them (schema_model.cpp).
+// Parts of a stage, for stage_fields() (schema_model.cpp, schema_data.cpp).
 const Fields<ModelConfig>& model_fields();
 const Fields<DataConfig>& data_fields();
 

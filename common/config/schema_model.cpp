@@ -109,48 +109,6 @@ const Fields<ArchConfig>& arch_fields() {
   return fields;
 }
 
-const Fields<IdxSource>& idx_fields() {
-  static const auto fields =
-      Fields<IdxSource>()
-          .add("images", &IdxSource::images, data_path("a file in IDX format, plain or .gz"), "the images")
-          .required()
-          .add("labels", &IdxSource::labels, data_path("a file in IDX format, plain or .gz"), "their classes")
-          .required();
-  return fields;
-}
-
-const Fields<SourceConfig>& source_fields() {
-  static const auto fields = Fields<SourceConfig>()
-                                 .add("idx", &SourceConfig::idx, optional(structure(idx_fields())),
-                                      "MNIST's format: one file of images, one of labels")
-                                 .add("limit", &SourceConfig::limit, whole(whole_at_least(0)),
-                                      "use only the first N samples; 0: all");
-  return fields;
-}
-
-const Fields<AugmentConfig>& augment_fields() {
-  static const auto fields =
-      Fields<AugmentConfig>()
-          .add("crop_padding_px", &AugmentConfig::crop_padding_px, whole(whole_at_least(0)),
-               "random crop out of the image padded by this many pixels; 0: no crop")
-          .add("flip", &AugmentConfig::flip, number(share()), "probability of a horizontal flip");
-  return fields;
-}
-
-const Fields<MixConfig>& mix_fields() {
-  static const auto fields =
-      Fields<MixConfig>()
-          .add("mixup", &MixConfig::mixup, number(at_least(0)),
-               "Mixup: alpha of the Beta distribution; 0: off")
-          .add("cutmix", &MixConfig::cutmix, number(at_least(0)),
-               "CutMix: alpha of the Beta distribution; 0: off")
-          .add("prob", &MixConfig::prob, number(share()), "that a microbatch is mixed at all")
-          .add("switch_prob", &MixConfig::switch_prob, number(share()),
-               "of CutMix rather than Mixup where both are on")
-          .add("smoothing", &MixConfig::smoothing, number(share_below_one()), "label smoothing");
-  return fields;
-}
-
 }  // namespace
 
 const Fields<ModelConfig>& model_fields() {
@@ -187,25 +145,6 @@ const Fields<ModelConfig>& model_fields() {
                Effect::kNone)
           .add("arch", &ModelConfig::arch, structure(arch_fields()),
                "changes to the named model, under timm's keyword names");
-  return fields;
-}
-
-const Fields<DataConfig>& data_fields() {
-  static const auto fields =
-      Fields<DataConfig>()
-          .add("train", &DataConfig::train, structure(source_fields()), "training images; needed by classify")
-          .add("val", &DataConfig::val, structure(source_fields()),
-               "validation images; needed by classify and evaluate")
-          .add("mean", &DataConfig::mean, list_of(number(any_number())),
-               "per channel, of pixels in 0 to 1; empty: 0.5 each")
-          .add("std", &DataConfig::std, list_of(number(above(0))), "per channel; empty: 0.5 each")
-          .add("augment", &DataConfig::augment, structure(augment_fields()), "how training images are varied")
-          .add("mix", &DataConfig::mix, structure(mix_fields()),
-               "how training images are mixed, as timm's Mixup does")
-          .add("max_bad_share", &DataConfig::max_bad_share, number(share()),
-               "share of unreadable samples above which the run stops")
-          .add("loader_threads", &DataConfig::loader_threads, whole(whole_at_least(1)),
-               "threads that read and prepare images, per rank", Effect::kNone);
   return fields;
 }
 

@@ -77,8 +77,19 @@ void check_schedule(const Check& check) {
 }
 
 void check_source(const Check& check, const std::string& key, const SourceConfig& source) {
-  if (source.idx || !check.sound({key.c_str(), (key + ".idx").c_str()})) return;
-  check.refuse(key, "no source of images", "idx: {images: FILE, labels: FILE}");
+  const auto at = [&](const char* below) { return key + "." + below; };
+  const std::string folder = at("folder"), list = at("list"), shards = at("shards"), idx = at("idx");
+  if (!check.sound({key.c_str(), folder.c_str(), list.c_str(), shards.c_str(), idx.c_str()})) return;
+  const int sources =
+      (source.folder.empty() ? 0 : 1) + (source.shards.empty() ? 0 : 1) + (source.idx ? 1 : 0);
+  if (sources == 0) {
+    check.refuse(key, "no source of images",
+                 "folder: FOLDER, shards: FILE.tar or idx: {images: FILE, labels: FILE}");
+  } else if (sources > 1) {
+    check.refuse(key, "more than one source of images", "one of folder, shards and idx");
+  } else if (!source.list.empty() && source.folder.empty()) {
+    check.refuse(list, "a list of files without their folder", "data.*.folder beside it");
+  }
 }
 
 void check_normalisation(const Check& check, const std::string& key, const std::vector<double>& values) {
@@ -89,12 +100,47 @@ void check_normalisation(const Check& check, const std::string& key, const std::
                fmt::format("{} numbers, or none", check.stage.model.channels));
 }
 
+void check_interval(const Check& check, const std::string& key, const std::vector<double>& values) {
+  if (!check.sound({key.c_str()})) return;
+  if (values.size() == 2 && values[0] <= values[1] && values[0] > 0) return;
+  check.refuse(key, fmt::format("{} numbers, or not in order", values.size()),
+               "two numbers above 0, the smaller one first");
+}
+
+void check_augment(const Check& check) {
+  const StageConfig& stage = check.stage;
+  const AugmentConfig& augment = stage.data.augment;
+  check_interval(check, "data.augment.scale", augment.scale);
+  check_interval(check, "data.augment.ratio", augment.ratio);
+  if (augment.crop != Crop::kNone && augment.crop_padding_px > 0 &&
+      check.sound({"data.augment.crop", "data.augment.crop_padding_px"})) {
+    check.refuse("data.augment.crop_padding_px", "a second crop beside data.augment.crop",
+                 "0, or data.augment.crop: none");
+  }
+}
+
+void check_repeats(const Check& check) {
+  const StageConfig& stage = check.stage;
+  if (!check.sound({"data.repeats", "batch.global", "batch.micro"})) return;
+  const std::int64_t microbatches = stage.batch.micro > 0 ? stage.batch.global / stage.batch.micro : 0;
+  if (stage.data.repeats <= 1 || stage.data.repeats <= microbatches) return;
+  check.refuse("data.repeats",
+               fmt::format("{} with {} microbatches a step (batch.global {} / batch.micro {}), where a "
+                           "sample would stand twice in a microbatch",
+                           stage.data.repeats, microbatches, stage.batch.global, stage.batch.micro),
+               fmt::format("at most {}, or a smaller batch.micro", microbatches));
+}
+
 void check_data(const Check& check) {
   const StageConfig& stage = check.stage;
   if (stage.task == TaskKind::kClassify) check_source(check, "data.train", stage.data.train);
   if (stage.task != TaskKind::kExport) check_source(check, "data.val", stage.data.val);
   check_normalisation(check, "data.mean", stage.data.mean);
   check_normalisation(check, "data.std", stage.data.std);
+  if (stage.task == TaskKind::kClassify) {
+    check_augment(check);
+    check_repeats(check);
+  }
 }
 
 void check_model(const Check& check) {

@@ -30,6 +30,15 @@ void check_file(const std::string& key, const fs::path& path, std::vector<std::s
 
 void check_source(const std::string& key, const config::SourceConfig& source,
                   std::vector<std::string>& problems) {
+  check_file(key + ".folder", source.folder, problems);
+  check_file(key + ".list", source.list, problems);
+  check_file(key + ".class_map", source.class_map, problems);
+  for (const fs::path& shards : source.shards) {
+    const fs::path index = (fs::is_directory(shards) ? shards : shards.parent_path()) / "shards.index";
+    if (fs::exists(index)) continue;
+    problems.push_back(fmt::format("{}.shards: {} is not there; write it with: cosub data index '{}'", key,
+                                   index.string(), shards.string()));
+  }
   if (!source.idx) return;
   check_file(key + ".idx.images", source.idx->images, problems);
   check_file(key + ".idx.labels", source.idx->labels, problems);

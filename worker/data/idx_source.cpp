@@ -113,23 +113,38 @@ std::vector<std::int64_t> read_header(Reader& reader, const fs::path& path) {
 
 class IdxSource : public Source {
  public:
-  IdxSource(at::Tensor images, std::vector<std::uint8_t> labels)
-      : images_(std::move(images)), labels_(std::move(labels)) {}
+  IdxSource(std::vector<std::uint8_t> pixels, StoredImage::Shape shape, std::vector<std::uint8_t> labels,
+            std::string file)
+      : pixels_(std::move(pixels)), shape_(shape), labels_(std::move(labels)), file_(std::move(file)) {}
   std::int64_t size() const override { return static_cast<std::int64_t>(labels_.size()); }
-  std::int64_t channels() const override { return images_.size(1); }
+  std::int64_t channels() const override { return shape_.channels; }
   std::int64_t label(std::int64_t index) const override { return labels_.at(index); }
-  at::Tensor image(std::int64_t index) const override { return images_.select(0, index); }
+  std::string name(std::int64_t index) const override { return fmt::format("{}: image {}", file_, index); }
+  StoredImage read(std::int64_t index, ByteBuffer&) const override {
+    const auto bytes = static_cast<std::size_t>(shape_.height * shape_.width * shape_.channels);
+    return {std::span(pixels_).subspan(index * bytes, bytes), shape_};
+  }
 
  private:
-  at::Tensor images_;  // uint8 [N, C, H, W]
+  std::vector<std::uint8_t> pixels_;  // [N, H, W, C]
+  StoredImage::Shape shape_;
   std::vector<std::uint8_t> labels_;
+  std::string file_;
 };
 
-/// The file's bytes as a tensor that owns them.
-at::Tensor to_tensor(IdxFile file, const std::vector<std::int64_t>& shape) {
-  auto owner = std::make_shared<std::vector<std::uint8_t>>(std::move(file.bytes));
-  return at::from_blob(
-      owner->data(), shape, [owner](void*) {}, at::kByte);
+/// [N, C, H, W] -> [N, H, W, C]
+std::vector<std::uint8_t> interleaved(std::vector<std::uint8_t> planes,
+                                      const std::vector<std::int64_t>& shape) {
+  const std::int64_t channels = shape[1], area = shape[2] * shape[3];
+  if (channels == 1) return planes;
+  std::vector<std::uint8_t> result(planes.size());
+  const std::uint8_t* from = planes.data();
+  for (std::int64_t n = 0; n < shape[0]; ++n) {
+    for (std::int64_t c = 0; c < channels; ++c) {
+      for (std::int64_t i = 0; i < area; ++i) result[(n * area + i) * channels + c] = *from++;
+    }
+  }
+  return result;
 }
 
 std::vector<std::int64_t> image_shape(const IdxFile& images, const fs::path& path) {
@@ -196,10 +211,11 @@ std::unique_ptr<Source> open_idx_source(const config::IdxSource& files, std::int
     throw DataError(fmt::format("{}: holds {} images; data.*.limit asks for {}. Lower it, or set 0 for all",
                                 files.images.string(), shape[0], limit));
   }
-  at::Tensor pixels = to_tensor(std::move(images), shape);
   if (limit > 0) {
-    pixels = pixels.narrow(0, 0, limit).clone();  // releases the rest
+    images.bytes.resize(limit * shape[1] * shape[2] * shape[3]);
+    images.bytes.shrink_to_fit();
     labels.bytes.resize(limit);
+    shape[0] = limit;
   }
   const auto bad = std::ranges::find_if(labels.bytes, [&](std::uint8_t label) { return label >= classes; });
   if (bad != labels.bytes.end()) {
@@ -207,7 +223,9 @@ std::unique_ptr<Source> open_idx_source(const config::IdxSource& files, std::int
                                 files.labels.string(), bad - labels.bytes.begin(), *bad, classes,
                                 classes - 1));
   }
-  return std::make_unique<IdxSource>(pixels, std::move(labels.bytes));
+  return std::make_unique<IdxSource>(interleaved(std::move(images.bytes), shape),
+                                     StoredImage::Shape{shape[2], shape[3], shape[1]},
+                                     std::move(labels.bytes), files.images.string());
 }
 
 }  // namespace cosub::data

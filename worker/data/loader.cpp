@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "common/error.h"
-#include "worker/data/augment.h"
+#include "worker/data/normalize.h"
 
 namespace cosub::data {
 namespace {
@@ -69,6 +69,16 @@ class BadSamples {
 };
 
 }  // namespace
+
+StepPlan plan_of(const config::StageConfig& stage, std::int64_t size) {
+  return {
+      .size = size, .global = stage.batch.global, .micro = stage.batch.micro, .repeats = stage.data.repeats};
+}
+
+Sampler sampler_of(const config::DataConfig& data, std::uint64_t stream, std::int64_t size) {
+  if (data.shuffle == config::Shuffle::kFull) return {stream, size};
+  return {stream, size, ShuffleWindow{data.shuffle_block, data.shuffle_blocks}};
+}
 
 /// Tickets count microbatches from 0. A thread takes the next ticket as soon as its slot in the ring is free,
 /// and leaves the microbatch (or the exception it met) there; next() takes them out in order.

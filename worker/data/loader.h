@@ -12,6 +12,10 @@
 
 namespace cosub::data {
 
+/// How a stage divides `size` samples into steps, and the order of its epochs.
+StepPlan plan_of(const config::StageConfig& stage, std::int64_t size);
+Sampler sampler_of(const config::DataConfig& data, std::uint64_t stream, std::int64_t size);
+
 /// Builds training microbatches ahead of time in data.loader_threads threads (0: in next() itself), in the
 /// order they are asked for by next(): for each step from `first_step`, this rank's microbatches [begin, end)
 /// ascending, or every stride-th of them. Bad samples are logged once each.

@@ -1,45 +1,44 @@
 #include "worker/data/sampler.h"
 
-#include <bit>
+#include <algorithm>
 #include <stdexcept>
 
-#include "common/random.h"
-
 namespace cosub::data {
-namespace {
 
-// Four make it pseudorandom for large domains (Luby & Rackoff 1988); small ones need more.
-constexpr std::uint32_t kRounds = 8;
-
-}  // namespace
-
-Sampler::Sampler(std::uint64_t stream, std::int64_t size) : stream_(stream), size_(size) {
-  if (size < 1) throw std::logic_error("Sampler: size must be above 0");
-  const int bits = std::bit_width(static_cast<std::uint64_t>(size - 1));
-  half_bits_ = bits < 2 ? 1 : (bits + 1) / 2;
+Sampler::Sampler(std::uint64_t stream, std::int64_t size, const std::optional<ShuffleWindow>& window)
+    : size_(size), full_(stream, size) {
+  if (window) windowed_ = windowed(stream, size, *window);
 }
 
-std::uint64_t Sampler::encrypt(std::int64_t epoch, std::uint64_t value) const {
-  const std::uint64_t mask = (std::uint64_t{1} << half_bits_) - 1;
-  std::uint64_t left = value >> half_bits_, right = value & mask;
-  for (std::uint32_t round = 0; round < kRounds; ++round) {
-    KeyedRandom random(stream_, Purpose::kSampleOrder, static_cast<std::uint64_t>(epoch), right, round);
-    const std::uint64_t mixed = left ^ (random.next_u32() & mask);
-    left = right;
-    right = mixed;
-  }
-  return left << half_bits_ | right;
+Sampler::Windowed Sampler::windowed(std::uint64_t stream, std::int64_t size, ShuffleWindow shape) {
+  if (shape.block_samples < 1 || shape.blocks < 1) throw std::logic_error("Sampler: an empty window");
+  shape.block_samples = std::min(shape.block_samples, size);
+  const std::int64_t num_blocks = (size + shape.block_samples - 1) / shape.block_samples;
+  shape.blocks = std::min(shape.blocks, num_blocks);
+  const std::int64_t rest = std::max<std::int64_t>(1, num_blocks % shape.blocks);
+  return {shape, num_blocks / shape.blocks, Permutation(stream, num_blocks, 1),
+          Permutation(stream, shape.blocks * shape.block_samples, 2),
+          Permutation(stream, rest * shape.block_samples, 3)};
+}
+
+/// Over the domain of whole blocks: [0, num_blocks * block_samples).
+std::int64_t Sampler::Windowed::at(std::int64_t epoch, std::int64_t position) const {
+  const std::int64_t in_window = samples.size(), window = position / in_window;
+  const Permutation& inside = window < whole_windows ? samples : rest;
+  const std::int64_t place = inside.at(epoch, position % in_window, window);
+  const std::int64_t slot = window * shape.blocks + place / shape.block_samples;
+  return blocks.at(epoch, slot) * shape.block_samples + place % shape.block_samples;
 }
 
 std::int64_t Sampler::sample(std::int64_t epoch, std::int64_t position) const {
   if (position < 0 || position >= size_) throw std::logic_error("Sampler: position outside the epoch");
-  // Cycle walking: the permutation of the larger domain, followed until it comes back into ours, is one of
-  // ours.
-  std::uint64_t value = static_cast<std::uint64_t>(position);
+  if (!windowed_) return full_.at(epoch, position);
+  // The last block may be a partial one: walking past what it lacks keeps this a permutation.
+  std::int64_t value = position;
   do {
-    value = encrypt(epoch, value);
-  } while (value >= static_cast<std::uint64_t>(size_));
-  return static_cast<std::int64_t>(value);
+    value = windowed_->at(epoch, value);
+  } while (value >= size_);
+  return value;
 }
 
 }  // namespace cosub::data

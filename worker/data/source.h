@@ -2,29 +2,53 @@
 // changed.
 #pragma once
 
-#include <ATen/ATen.h>
-
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <span>
+#include <string>
 
 #include "common/config/pipeline.h"
+#include "worker/data/image/image.h"
 
 namespace cosub::data {
 
-/// Decoded samples by index. Thread-safe for reading.
+/// A sample's picture as it is stored; the bytes are the source's or lie in the buffer it was read into.
+struct StoredImage {
+  struct Shape {
+    std::int64_t height = 0, width = 0, channels = 0;
+  };
+  std::span<const std::uint8_t> bytes;
+  std::optional<Shape> pixels;  // bytes are pixels [height, width, channels]; unset: an encoded file
+};
+
+/// Stored samples by index. Thread-safe for reading.
 class Source {
  public:
   virtual ~Source() = default;
   virtual std::int64_t size() const = 0;
-  virtual std::int64_t channels() const = 0;
+  virtual std::int64_t channels() const = 0;  // of the decoded images: 1 or 3
   virtual std::int64_t label(std::int64_t index) const = 0;
-  /// uint8 [C, H, W], not to be written to; DataError naming file and sample when it cannot be decoded.
-  virtual at::Tensor image(std::int64_t index) const = 0;
+  virtual std::string name(std::int64_t index) const = 0;  // file, or shard and key: for messages
+  /// `buffer` belongs to the calling thread; what is returned lives until it is used again. DataError when
+  /// the sample is damaged or gone, IoError when it cannot be read just now; both name it.
+  virtual StoredImage read(std::int64_t index, ByteBuffer& buffer) const = 0;
 };
 
-/// Opens what the config names; checks labels against `classes`. Blocks while it reads. DataError (file, what
-/// was found, what is expected, remedy) on missing or bad content, IoError when a file cannot be read just
-/// now.
-std::unique_ptr<Source> open_source(const config::SourceConfig& config, std::int64_t classes);
+/// Opens what the config names, for images of `channels` (1 or 3) and labels below `classes`. Blocks while it
+/// reads. DataError (file, what was found, what is expected, remedy) on missing or bad content, IoError when
+/// a file cannot be read just now.
+std::unique_ptr<Source> open_source(const config::SourceConfig& config, std::int64_t channels,
+                                    std::int64_t classes);
+
+/// Does `work` on the sample; a DataError from it gets the sample's name in front.
+void naming(const Source& source, std::int64_t index, const std::function<void()>& work);
+
+/// What is known of a stored image before it is decoded. DataError, without the sample's name.
+StoredImage::Shape shape_of(const StoredImage& stored);
+
+/// The region's pixels with `channels` channels. DataError, without the sample's name.
+void decode(const StoredImage& stored, const Region& region, std::int64_t channels, Image& out);
 
 }  // namespace cosub::data

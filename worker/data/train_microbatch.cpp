@@ -5,37 +5,48 @@
 #include <algorithm>
 
 #include "common/error.h"
-#include "worker/data/augment.h"
 #include "worker/data/loader.h"
 #include "worker/data/mix.h"
+#include "worker/data/transform.h"
 
 namespace cosub::data {
 namespace {
 
 constexpr std::int64_t kMaxBadInARow = 100;
 
-struct Sample {
-  at::Tensor image;
-  std::int64_t label = 0;
-};
+/// Fills rows of a microbatch, one after another.
+class RowMaker {
+ public:
+  RowMaker(const Source& source, const TrainLoader::Options& options)
+      : source_(source),
+        sampler_(sampler_of(options.data, options.stream, source.size())),
+        transform_(options.data, source.channels(), options.image_size, options.stream) {}
 
-/// The sample at `position` of the epoch's order, or the next one that can be decoded.
-Sample read_sample(const Source& source, const Sampler& sampler, std::int64_t epoch, std::int64_t position,
-                   Microbatch& microbatch) {
-  std::string reason;
-  const std::int64_t tries = std::min(kMaxBadInARow, source.size());
-  for (std::int64_t k = 0; k < tries; ++k) {
-    const std::int64_t index = sampler.sample(epoch, (position + k) % source.size());
-    try {
-      return {source.image(index), source.label(index)};
-    } catch (const DataError& error) {
-      reason = error.what();
-      ++microbatch.bad_samples;
-      microbatch.bad_reasons.push_back(reason);
+  /// The sample at `place`, or the next one of the epoch's order that can be decoded; returns its label.
+  std::int64_t make(std::int64_t epoch, const StepPlan::Place& place, Microbatch& microbatch, float* row) {
+    std::string reason;
+    const std::int64_t tries = std::min(kMaxBadInARow, source_.size());
+    for (std::int64_t k = 0; k < tries; ++k) {
+      const std::int64_t index = sampler_.sample(epoch, (place.position + k) % source_.size());
+      try {
+        const StoredImage stored = source_.read(index, buffers_.stored);
+        naming(source_, index, [&] { transform_.apply(stored, epoch, place.draw, buffers_, row); });
+        return source_.label(index);
+      } catch (const DataError& error) {
+        reason = error.what();
+        ++microbatch.bad_samples;
+        microbatch.bad_reasons.push_back(reason);
+      }
     }
+    throw DataError(fmt::format("{} samples in a row cannot be read, the last one: {}", tries, reason));
   }
-  throw DataError(fmt::format("{} samples in a row cannot be read, the last one: {}", tries, reason));
-}
+
+ private:
+  const Source& source_;
+  Sampler sampler_;
+  TrainTransform transform_;
+  ImageBuffers buffers_;
+};
 
 }  // namespace
 
@@ -43,12 +54,8 @@ Microbatch make_train_microbatch(const Source& source, const TrainLoader::Option
                                  std::int64_t index) {
   const at::NoGradGuard no_grad;
   const StepPlan& plan = options.plan;
-  const config::AugmentConfig& augment = options.data.augment;
-  const bool moves_pixels = augment.crop_padding_px > 0 || augment.flip > 0;
-  const std::int64_t epoch = plan.epoch_of(step), first = plan.first_position(step, index);
   const std::int64_t channels = source.channels(), size = options.image_size;
-  const Sampler sampler(options.stream, plan.size);
-  const Normalizer normalizer(options.data, channels);
+  RowMaker maker(source, options);
 
   Microbatch result;
   result.step = step;
@@ -57,13 +64,8 @@ Microbatch make_train_microbatch(const Source& source, const TrainLoader::Option
   float* row = result.images.mutable_data_ptr<float>();
   std::vector<std::int64_t> labels(plan.micro);
   for (std::int64_t i = 0; i < plan.micro; ++i) {
-    Sample sample = read_sample(source, sampler, epoch, first + i, result);
-    labels[i] = sample.label;
-    if (moves_pixels) {
-      const Placement placement = draw_placement(augment, options.stream, epoch, first + i);
-      sample.image = crop_and_flip(sample.image, augment.crop_padding_px, placement);
-    }
-    normalizer.apply(resize(sample.image, size), row + i * channels * size * size);
+    labels[i] =
+        maker.make(plan.epoch_of(step), plan.place(step, index, i), result, row + i * channels * size * size);
   }
   const Mix mix = draw_mix(options.data.mix, size, options.stream, step, index);
   mix_images(mix, result.images);

@@ -88,8 +88,10 @@ void recalibrate(train::LoadedModel& loaded, const model::Pass& pass, std::int64
         "is judged by");
   }
   const config::SourceConfig source{.idx = config::IdxSource{images, labels}, .limit = num_images};
-  train::recalibrate_batch_norm(*loaded.model, *data::open_source(source, loaded.model->config().classes),
-                                loaded.data, pass, num_images);
+  train::recalibrate_batch_norm(
+      *loaded.model,
+      *data::open_source(source, loaded.model->config().channels, loaded.model->config().classes),
+      loaded.data, pass, num_images);
 }
 
 ExitCode run_eval(const EvalOptions& options) {
@@ -97,7 +99,8 @@ ExitCode run_eval(const EvalOptions& options) {
   train::LoadedModel loaded = train::load_model(options.weights, options.which, options.image_size);
   config::SourceConfig source{.idx = config::IdxSource{options.images, options.labels},
                               .limit = options.limit};
-  std::unique_ptr<data::Source> images = data::open_source(source, loaded.model->config().classes);
+  std::unique_ptr<data::Source> images =
+      data::open_source(source, loaded.model->config().channels, loaded.model->config().classes);
   std::vector<Row> rows = evaluate_all(options, loaded, *images);
   if (options.json)
     print_json(options, rows);

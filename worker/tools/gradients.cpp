@@ -47,8 +47,9 @@ ExitCode run_gradients(const GradientsOptions& options) {
   at::set_num_threads(static_cast<int>(stage.threads));
   const std::uint64_t stream = stream_seed(file.seed, stage.name);
 
-  std::shared_ptr<const data::Source> source = data::open_source(stage.data.train, stage.model.classes);
-  const data::StepPlan plan{.size = source->size(), .global = stage.batch.global, .micro = stage.batch.micro};
+  std::shared_ptr<const data::Source> source =
+      data::open_source(stage.data.train, stage.model.channels, stage.model.classes);
+  const data::StepPlan plan = data::plan_of(stage, source->size());
   const auto model = model::create(stage.model, stream);
   train::FlatState state(*model);
   train::AdamW optimizer(stage.optimizer, state.num_decayed(), state.num_parameters(), at::kCPU);

@@ -86,11 +86,11 @@ std::shared_ptr<const data::Source> open(Job& job, const config::SourceConfig& s
                                          const std::string& what) {
   std::shared_ptr<const data::Source> opened;
   on_all_ranks(job.communicator, "opening " + what, [&] {
-    if (!source.idx)
+    if (!source.given())
       throw ConfigError(
           fmt::format("stage {}: {} is not given: the task {} needs it", job.stage().name, what,
                       job.stage().task == config::TaskKind::kEvaluate ? "evaluate" : "classify"));
-    opened = data::open_source(source, job.stage().model.classes);
+    opened = data::open_source(source, job.stage().model.channels, job.stage().model.classes);
   });
   return opened;
 }
@@ -100,7 +100,7 @@ ExitCode run_task(Job& job) {
   switch (job.stage().task) {
     case config::TaskKind::kClassify: {
       auto train = open(job, data.train, "data.train");
-      auto val = data.val.idx ? open(job, data.val, "data.val") : nullptr;
+      auto val = data.val.given() ? open(job, data.val, "data.val") : nullptr;
       return Trainer(job, train, val).run();
     }
     case config::TaskKind::kEvaluate:

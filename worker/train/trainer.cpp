@@ -20,7 +20,7 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
     : job_(job),
       train_(std::move(train)),
       val_(std::move(val)),
-      plan_{.size = train_->size(), .global = job.stage().batch.global, .micro = job.stage().batch.micro},
+      plan_(data::plan_of(job.stage(), train_->size())),
       schedule_(job.stage().schedule, job.stage().optimizer.lr, plan_.steps_per_epoch()) {
   on_all_ranks(job_.communicator, "checking the batch", [this] { check_batch(); });
   if (job_.is_root()) store_.emplace(job_.folder.root, job_.attempt, job_.stage().checkpoint.keep);

@@ -148,6 +148,34 @@ TEST(ConfigErrors, NameWhatSyncBatchnormCannotJoin) {
   EXPECT_NO_THROW(parse(kValid, {"stages.evaluate.sync_batchnorm=3"}));
 }
 
+TEST(ConfigErrors, NameSourcesThatExcludeEachOther) {
+  const auto of_train = [](const std::string& key) {
+    return refusal(kValid, {"stages.pretrain.data.train." + key});
+  };
+  for (const std::string key : {"folder=/d", "shards=/d/{00..11}.tar"}) {
+    EXPECT_THAT(of_train(key), HasSubstr("data.train: found more than one source of images; allowed: one of "
+                                         "folder, shards and idx."));
+  }
+  EXPECT_THAT(
+      of_train("list=/d/train.txt"),
+      HasSubstr("data.train.list: found a list of files without their folder; allowed: data.*.folder"));
+}
+
+TEST(ConfigErrors, NameAugmentationsThatCannotBe) {
+  const auto of_data = [](const std::vector<std::string>& keys) {
+    std::vector<std::string> overrides;
+    for (const std::string& key : keys) overrides.push_back("stages.pretrain.data." + key);
+    return refusal(kValid, overrides);
+  };
+  EXPECT_THAT(of_data({"augment.scale=[0.5]"}), HasSubstr("two numbers above 0, the smaller one first"));
+  EXPECT_THAT(of_data({"augment.ratio=[2, 1]"}), HasSubstr("data.augment.ratio: found"));
+  EXPECT_THAT(of_data({"augment.crop=simple", "augment.crop_padding_px=4"}),
+              HasSubstr("data.augment.crop_padding_px: found a second crop beside data.augment.crop"));
+  EXPECT_THAT(
+      of_data({"repeats=5"}),
+      HasSubstr("data.repeats: found 5 with 4 microbatches a step (batch.global 128 / batch.micro 32)"));
+}
+
 TEST(ConfigErrors, NameWhatIsMissing) {
   EXPECT_EQ(refusal(with("name: small\n", "")),
             "p.yaml:1:1: name: found nothing, and it is required; allowed: letters, digits, '_', '.' and "
@@ -158,7 +186,8 @@ TEST(ConfigErrors, NameWhatIsMissing) {
   EXPECT_THAT(refusal(with("      name: resnet18\n", "")), HasSubstr("stages[0].model.name: found nothing"));
   EXPECT_THAT(
       refusal(with("    train: {idx: {images: train-images.gz, labels: train-labels.gz}}\n", "")),
-      HasSubstr("data.train: found no source of images; allowed: idx: {images: FILE, labels: FILE}."));
+      HasSubstr("data.train: found no source of images; allowed: folder: FOLDER, shards: FILE.tar or idx: "
+                "{images: FILE, labels: FILE}."));
   EXPECT_THAT(refusal(with("images: train-images.gz, ", "")),
               HasSubstr("data.train.idx.images: found nothing"));
   EXPECT_THAT(refusal(with("    init: {stage: finetune}\n", "")),

@@ -33,11 +33,17 @@ StageConfig unusual_stage() {
                       {"tokens_norm", true},
                       {"layers", std::vector<std::int64_t>{3}},
                       {"stem_type", ""}};
-  stage.data.train = {IdxSource{"/a b/images: #1", "/a/\"labels\""}, 11};
-  stage.data.val = {IdxSource{"/é", "/'x'"}, 12};
+  stage.data.train = {.idx = IdxSource{"/a b/images: #1", "/a/\"labels\""}, .limit = 11};
+  stage.data.val = {.folder = "/é", .list = "/'x'", .class_map = "/y: z", .limit = 12};
+  stage.data.shuffle = Shuffle::kWindowed;
+  stage.data.shuffle_block = 3;
+  stage.data.shuffle_blocks = 4;
+  stage.data.repeats = 3;
+  stage.data.interpolation = Interpolation::kBilinear;
+  stage.data.crop_ratio = 0.875;
   stage.data.mean = {0.1};
   stage.data.std = {1e-300};
-  stage.data.augment = {3, 0.1};
+  stage.data.augment = {.scale = {0.2, 0.9}, .ratio = {1.0, 2.0}, .crop_padding_px = 3, .flip = 0.1};
   stage.data.mix = {0.8, 1e-17, 0.9, 0.25, 0.1};
   stage.data.max_bad_share = 0.3;
   stage.data.loader_threads = 5;
@@ -57,6 +63,14 @@ StageConfig unusual_stage() {
   return stage;
 }
 
+/// What other values exclude.
+void set_shards_and_crop(StageConfig& stage) {
+  stage.data.train.idx.reset();
+  stage.data.train.shards = {"/d/{000..127}.tar", "/e e/*.tar"};
+  stage.data.augment.crop = Crop::kSimple;
+  stage.data.augment.crop_padding_px = 0;
+}
+
 PipelineConfig unusual_pipeline() {
   PipelineConfig pipeline;
   pipeline.name = "n0";
@@ -74,6 +88,7 @@ PipelineConfig unusual_pipeline() {
   StageConfig other = first;
   other.name = "true";
   other.init = {"", "/w.safetensors", "ema", "keep"};
+  set_shards_and_crop(other);
   pipeline.stages = {first, second, other};
   return pipeline;
 }
@@ -114,6 +129,11 @@ TEST(ConfigRoundTrip, IsTestedWithEveryFieldOfAStage) {
   stage.task = TaskKind::kEvaluate;
   stage.optimizer.name = stage.precision = "unlike the default";  // both have one word only
   stage.sync_batchnorm = 2;  // which cannot be together with Bernoulli stochastic depth
+  const AugmentConfig padded = stage.data.augment;
+  set_shards_and_crop(stage);
+  stage.data.train = unusual_stage().data.train;
+  for (SourceConfig* const source : {&stage.data.train, &stage.data.val}) source->shards = {"/d/a.tar"};
+  stage.data.augment.crop_padding_px = padded.crop_padding_px;
   const Tree tree = stage_fields().write(stage, Keys::kAll);
   EXPECT_GT(count_differences(tree, stage_fields().write(StageConfig(), Keys::kAll)), 60);
 }

@@ -50,11 +50,12 @@ TEST_F(IdxSource, ReadsPlainAndCompressedFilesAlike) {
     EXPECT_EQ(source->channels(), 1);
     EXPECT_EQ(source->label(0), 2);
     EXPECT_EQ(source->label(2), 1);
-    const at::Tensor image = source->image(2);
-    ASSERT_EQ(image.sizes(), (std::vector<std::int64_t>{1, 2, 2}));
-    EXPECT_EQ(image.scalar_type(), at::kByte);
-    EXPECT_EQ(image[0][1][1].item<int>(), 255);
-    EXPECT_EQ(image[0][0][1].item<int>(), 21);
+    ByteBuffer buffer;
+    const StoredImage image = source->read(2, buffer);
+    EXPECT_EQ(image.pixels->height, 2);
+    EXPECT_EQ(image.pixels->width, 2);
+    EXPECT_THAT(image.bytes, ::testing::ElementsAre(20, 21, 22, 255));
+    EXPECT_THAT(source->name(2), HasSubstr("image 2"));
   }
 }
 
@@ -65,13 +66,25 @@ TEST_F(IdxSource, ReadsColourFromFourDimensions) {
   write_maybe_gzip(files.images, idx_bytes({3, 3, 2, 2}, pixels));
   const auto source = open_idx_source(files, 0, 3);
   EXPECT_EQ(source->channels(), 3);
-  EXPECT_EQ(source->image(1)[2][0][1].item<int>(), 12 + 8 + 1);
+  ByteBuffer buffer;
+  EXPECT_THAT(source->read(1, buffer).bytes,  // channels side by side
+              ::testing::ElementsAre(12, 16, 20, 13, 17, 21, 14, 18, 22, 15, 19, 23));
 }
 
 TEST_F(IdxSource, LimitKeepsTheFirstSamples) {
   const auto source = open_idx_source(write_good(".gz"), 2, 3);
   EXPECT_EQ(source->size(), 2);
-  EXPECT_EQ(source->image(1)[0][0][0].item<int>(), 10);
+  ByteBuffer buffer;
+  EXPECT_EQ(source->read(1, buffer).bytes.front(), 10);
+}
+
+TEST_F(IdxSource, ImagesOfAnotherNumberOfChannelsAreRefused) {
+  try {
+    open_source({.idx = write_good()}, 3, 3);
+    FAIL() << "accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("images have 1 channel; model.channels is 3"));
+  }
 }
 
 TEST_F(IdxSource, LimitAboveTheFilesSizeIsRefused) {
@@ -181,7 +194,8 @@ TEST_F(IdxSource, ToySetHasTheShapeAndLabelsItPromises) {
   const auto source = open_idx_source({files.images, files.labels}, 0, 5);
   EXPECT_EQ(source->size(), 23);
   EXPECT_EQ(source->label(0), 7 % 5);
-  EXPECT_EQ(source->image(22).sizes(), (std::vector<std::int64_t>{1, 9, 9}));
+  ByteBuffer buffer;
+  EXPECT_EQ(source->read(22, buffer).bytes.size(), 81u);
 }
 
 }  // namespace

@@ -29,11 +29,14 @@ class FakeSource : public Source {
   std::int64_t size() const override { return size_; }
   std::int64_t channels() const override { return 1; }
   std::int64_t label(std::int64_t index) const override { return index % 3; }
-  at::Tensor image(std::int64_t index) const override {
+  std::string name(std::int64_t index) const override {
+    return "shard-7.tar: sample " + std::to_string(index);
+  }
+  StoredImage read(std::int64_t index, ByteBuffer& buffer) const override {
     ++reads;
-    if (bad_.contains(index))
-      throw DataError("shard-7.tar: sample " + std::to_string(index) + ": not a JPEG");
-    return at::full({1, 4, 4}, index % 256, at::kByte);
+    if (bad_.contains(index)) throw DataError(name(index) + ": cut short");
+    buffer.assign(16, static_cast<std::uint8_t>(index % 256));
+    return {std::span(buffer.data(), 16), StoredImage::Shape{4, 4, 1}};
   }
   mutable std::atomic<std::int64_t> reads = 0;
 
@@ -65,7 +68,7 @@ class ToyLoader : public ::testing::Test {
   ToyLoader() {
     const testing::ToyFiles files =
         testing::write_toy_set(folder_.path(), "train", {.samples = 100, .size_px = 12});
-    source_ = open_source({.idx = config::IdxSource{files.images, files.labels}}, 4);
+    source_ = open_source({.idx = config::IdxSource{files.images, files.labels}}, 1, 4);
     options_.data.augment = {.crop_padding_px = 2, .flip = 0.5};
     options_.data.mix = {.mixup = 0.8, .cutmix = 1.0, .smoothing = 0.1};
     options_.classes = 4;
@@ -158,6 +161,53 @@ TEST_F(ToyLoader, PaddingIsBlackBeforeNormalising) {
   options_.data.std = {0.5};
   const Microbatch microbatch = make_train_microbatch(*source_, options_, 0, 0);
   EXPECT_EQ(microbatch.images.min().item<float>(), -0.5f);  // (0 / 255 - 0.25) / 0.5
+}
+
+TEST(TrainLoader, RepeatsOfASampleAreVariedEachInItsOwnWay) {
+  TrainLoader::Options options = plain_options(160);
+  options.plan = {.size = 160, .global = 16, .micro = 4, .repeats = 4};
+  options.end = 4;
+  options.data.augment = {.crop_padding_px = 3};
+  const FakeSource source(160);
+  std::map<std::int64_t, std::vector<at::Tensor>>
+      seen;  // by the pixels' value: they are black or of one value
+  for (std::int64_t index = 0; index < 4; ++index) {
+    const Microbatch microbatch = make_train_microbatch(source, options, 0, index);
+    std::set<std::int64_t> here;
+    for (std::int64_t row = 0; row < 4; ++row) {
+      const std::int64_t sample = std::lround(microbatch.images[row].max().item<float>() * 255);
+      if (sample == 0) continue;
+      EXPECT_TRUE(here.insert(sample).second) << "twice in a microbatch";
+      seen[sample].push_back(microbatch.images[row]);
+    }
+  }
+  EXPECT_LE(seen.size(), 4u);
+  int different = 0;
+  for (const auto& [sample, images] : seen) {
+    for (const at::Tensor& image : images) different += !image.equal(images.front());
+  }
+  EXPECT_GT(different, 4);
+}
+
+TEST(TrainLoader, WindowedShufflingKeepsNeighboursTogether) {
+  TrainLoader::Options options = plain_options(240);
+  options.data.shuffle = config::Shuffle::kWindowed;
+  options.data.shuffle_block = 4;
+  options.data.shuffle_blocks = 2;
+  TrainLoader loader(std::make_shared<FakeSource>(240), options);
+  std::set<std::int64_t> all;
+  for (int step = 0; step < 30; ++step) {
+    std::set<std::int64_t> blocks;
+    for (int index = 0; index < 2; ++index) {
+      const Microbatch microbatch = loader.next();
+      for (int row = 0; row < 4; ++row) {
+        blocks.insert(sample_in(microbatch, row) / 4);
+        all.insert(sample_in(microbatch, row));
+      }
+    }
+    EXPECT_EQ(blocks.size(), 2u);
+  }
+  EXPECT_EQ(all.size(), 240u);
 }
 
 TEST(TrainLoader, DestructionDoesNotWaitForWhatNobodyAsksFor) {

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace cosub::data {
@@ -85,11 +87,70 @@ TEST(StepPlan, StepsAndMicrobatchesTileTheEpochAndDropTheRest) {
   for (std::int64_t step = 5; step < 10; ++step) {
     EXPECT_EQ(plan.epoch_of(step), 1);
     for (std::int64_t m = 0; m < 4; ++m) {
-      for (std::int64_t i = 0; i < 5; ++i) positions.insert(plan.first_position(step, m) + i);
+      for (std::int64_t i = 0; i < 5; ++i) positions.insert(plan.place(step, m, i).position);
     }
   }
   EXPECT_EQ(positions.size(), 100u);
   EXPECT_EQ(*positions.rbegin(), 99);
+}
+
+TEST(StepPlan, WithoutRepeatsAMicrobatchIsARunOfTheOrder) {
+  const StepPlan plan{.size = 103, .global = 20, .micro = 5};
+  for (std::int64_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(plan.place(6, 2, i).position, 20 + 10 + i);
+    EXPECT_EQ(plan.place(6, 2, i).draw, 20 + 10 + i);
+  }
+}
+
+TEST(StepPlan, RepeatsOfASampleLieInDifferentMicrobatchesOfAStepOrAcrossItsEnd) {
+  const StepPlan plan{.size = 103, .global = 20, .micro = 5, .repeats = 3};
+  std::map<std::int64_t, std::vector<std::pair<std::int64_t, std::int64_t>>> where;  // by position
+  std::set<std::int64_t> draws;
+  for (std::int64_t step = 0; step < plan.steps_per_epoch(); ++step) {
+    for (std::int64_t m = 0; m < 4; ++m) {
+      for (std::int64_t i = 0; i < 5; ++i) {
+        const StepPlan::Place place = plan.place(step, m, i);
+        where[place.position].emplace_back(step, m);
+        draws.insert(place.draw);
+      }
+    }
+  }
+  EXPECT_EQ(draws.size(), 100u);
+  EXPECT_EQ(where.size(), 34u);  // ceil(100 / 3)
+  for (const auto& [position, places] : where) {
+    EXPECT_EQ(places.size(), position == 33 ? 1u : 3u);
+    const std::set distinct(places.begin(), places.end());
+    EXPECT_EQ(distinct.size(), places.size()) << "position " << position;
+    EXPECT_LE(distinct.rbegin()->first - distinct.begin()->first, 1);
+  }
+}
+
+TEST(WindowedSampler, EveryEpochHoldsEverySampleOnce) {
+  for (const std::int64_t size : {1, 2, 7, 64, 65, 1000, 1023}) {
+    for (const ShuffleWindow window : {ShuffleWindow{1, 1}, {4, 3}, {10, 7}, {64, 1}, {2000, 5}, {3, 5000}}) {
+      const Sampler sampler(8, size, window);
+      std::vector<std::int64_t> order(size);
+      for (std::int64_t i = 0; i < size; ++i) order[i] = sampler.sample(3, i);
+      ASSERT_TRUE(is_permutation(order)) << size << " in blocks of " << window.block_samples;
+    }
+  }
+}
+
+TEST(WindowedSampler, AWindowReadsItsBlocksOnlyAndInAnotherOrderEachEpoch) {
+  const Sampler sampler(8, 10'000, ShuffleWindow{.block_samples = 50, .blocks = 4});
+  std::vector<std::set<std::int64_t>> first_blocks;
+  for (std::int64_t epoch = 0; epoch < 2; ++epoch) {
+    std::set<std::int64_t> blocks;
+    std::int64_t ascents = 0;
+    for (std::int64_t i = 0; i < 200; ++i) {
+      blocks.insert(sampler.sample(epoch, i) / 50);
+      ascents += i > 0 && sampler.sample(epoch, i) == sampler.sample(epoch, i - 1) + 1;
+    }
+    EXPECT_EQ(blocks.size(), 4u);
+    EXPECT_LT(ascents, 10);  // one is expected
+    first_blocks.push_back(blocks);
+  }
+  EXPECT_NE(first_blocks[0], first_blocks[1]);
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ class Evaluator : public ::testing::Test {
  protected:
   Evaluator() : file_(testing::toy_stage(folder_.path(), folder_ / "stage", testing::toy_vit(), 1)) {
     model_ = model::create(file_.stage.model, 5);
-    val_ = data::open_source(file_.stage.data.val, 4);
+    val_ = data::open_source(file_.stage.data.val, 1, 4);
   }
   EvalResult run(std::int64_t batch_images, const model::Pass& pass = {}) {
     return evaluate(*model_, alone_,

@@ -71,7 +71,7 @@ class SyncBatchnorm : public ::testing::Test {
   static Outcome run_step(const config::StageConfig& stage, collective::Communicator& communicator,
                           bool recompute = false) {
     const std::shared_ptr<const data::Source> source =
-        data::open_source(stage.data.train, stage.model.classes);
+        data::open_source(stage.data.train, stage.model.channels, stage.model.classes);
     const auto model = model::create(stage.model, 5);
     model->seam().set_recompute(recompute);
     FlatState state(*model);

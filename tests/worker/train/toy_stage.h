@@ -82,8 +82,8 @@ struct ToyJob {
             .communicator = communicator,
             .device = at::kCPU,
             .telemetry = telemetry},
-        train(data::open_source(file.stage.data.train, file.stage.model.classes)),
-        val(data::open_source(file.stage.data.val, file.stage.model.classes)) {
+        train(data::open_source(file.stage.data.train, file.stage.model.channels, file.stage.model.classes)),
+        val(data::open_source(file.stage.data.val, file.stage.model.channels, file.stage.model.classes)) {
     std::filesystem::create_directories(file.stage_folder);
   }
   train::Trainer trainer() { return train::Trainer(job, train, val); }

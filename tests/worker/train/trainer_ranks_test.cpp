@@ -88,7 +88,7 @@ TEST_F(TrainerRanks, StopTogetherWhenOneIsAsked) {
 TEST_F(TrainerRanks, EvaluateEachImageOnceInUnevenSplits) {
   config::StageFile file = stage(folder_ / "eval", testing::toy_vit());
   auto model = model::create(file.stage.model, 5);
-  auto val = data::open_source(file.stage.data.val, 4);
+  auto val = data::open_source(file.stage.data.val, 1, 4);
   for (std::int64_t batch : {3, 10, 34}) {  // 12, 4 and 1 batches
     Evaluation evaluation{
         .source = *val, .data = file.stage.data, .pass = {}, .batch_images = batch, .on_progress = {}};

@@ -76,12 +76,12 @@ TEST_F(TrainerTest, LossFallsByAThirdIn50StepsInEveryFamily) {
     if (model.name.starts_with("deit3")) model.arch["init_values"] = 1.0;  // 1e-6 is for long runs
     if (model.name.starts_with("swin")) model.arch["embed_dim"] = 24;
     config::StageFile file = stage(model.name, model, 1);
-    file.stage.data.train = {config::IdxSource{fashion_mnist / "train-images-idx3-ubyte.gz",
-                                               fashion_mnist / "train-labels-idx1-ubyte.gz"},
-                             50 * 128};
-    file.stage.data.val = {config::IdxSource{fashion_mnist / "t10k-images-idx3-ubyte.gz",
-                                             fashion_mnist / "t10k-labels-idx1-ubyte.gz"},
-                           100};
+    file.stage.data.train = {.idx = config::IdxSource{fashion_mnist / "train-images-idx3-ubyte.gz",
+                                                      fashion_mnist / "train-labels-idx1-ubyte.gz"},
+                             .limit = 50 * 128};
+    file.stage.data.val = {.idx = config::IdxSource{fashion_mnist / "t10k-images-idx3-ubyte.gz",
+                                                    fashion_mnist / "t10k-labels-idx1-ubyte.gz"},
+                           .limit = 100};
     file.stage.data.mean = {0.286};
     file.stage.data.std = {0.353};
     file.stage.data.mix = {};

@@ -1,0 +1,28 @@
+// A fuzzer's input as a file that can be opened by a path. One file for all inputs.
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+
+namespace cosub::fuzz {
+
+inline std::filesystem::path file_with(const std::uint8_t* data, std::size_t size) {
+  static const int file = ::memfd_create("fuzz", MFD_CLOEXEC);
+  const bool written =
+      file >= 0 && ::ftruncate(file, 0) == 0 && ::pwrite(file, data, size, 0) == static_cast<ssize_t>(size);
+  if (!written) throw std::runtime_error("cannot fill a memfd");
+  return "/proc/self/fd/" + std::to_string(file);
+}
+
+/// A broken promise ends the process, as any exception does that is not DataError.
+inline void promise(bool kept, const std::string& what) {
+  if (!kept) throw std::logic_error("broken: " + what);
+}
+
+}  // namespace cosub::fuzz

@@ -1,0 +1,109 @@
+#include "common/config/schema.h"
+
+namespace cosub::config {
+namespace {
+
+const Fields<IdxSource>& idx_fields() {
+  static const auto fields =
+      Fields<IdxSource>()
+          .add("images", &IdxSource::images, data_path("a file in IDX format, plain or .gz"), "the images")
+          .required()
+          .add("labels", &IdxSource::labels, data_path("a file in IDX format, plain or .gz"), "their classes")
+          .required();
+  return fields;
+}
+
+const Fields<SourceConfig>& source_fields() {
+  static const auto fields =
+      Fields<SourceConfig>()
+          .add("folder", &SourceConfig::folder, data_path("a folder"),
+               "one sub-folder per class with its images, as torchvision's ImageFolder")
+          .add("list", &SourceConfig::list, data_path("a text file"),
+               "the samples of folder, one \"path label\" per line; not set: all of its sub-folders")
+          .add("shards", &SourceConfig::shards,
+               list_of(data_path("tar files, e.g. /data/{000000..002047}.tar")),
+               "tar files in WebDataset's convention, plain; `cosub data index` first")
+          .add("class_map", &SourceConfig::class_map, data_path("a text file"),
+               "one class name per line, in the order of their numbers; not set: folder's "
+               "sub-folders, sorted")
+          .add("idx", &SourceConfig::idx, optional(structure(idx_fields())),
+               "MNIST's format: one file of images, one of labels")
+          .add("limit", &SourceConfig::limit, whole(whole_at_least(0)),
+               "use only the first N samples; 0: all");
+  return fields;
+}
+
+const Fields<AugmentConfig>& augment_fields() {
+  static const auto fields =
+      Fields<AugmentConfig>()
+          .add("crop", &AugmentConfig::crop,
+               enumeration<Crop>({{"none", Crop::kNone},
+                                  {"random_resized", Crop::kRandomResized},
+                                  {"simple", Crop::kSimple}}),
+               "none: the whole image, resized; random_resized: as torchvision's RandomResizedCrop; simple: "
+               "resized to the shorter side, padded by 4 mirrored pixels, cropped (DeiT III)")
+          .add("scale", &AugmentConfig::scale, list_of(number(share())),
+               "random_resized: share of the image's area, from and to")
+          .add("ratio", &AugmentConfig::ratio, list_of(number(above(0))),
+               "random_resized: width over height, from and to")
+          .add("crop_padding_px", &AugmentConfig::crop_padding_px, whole(whole_at_least(0)),
+               "random crop out of the image padded by this many pixels; 0: no crop")
+          .add("flip", &AugmentConfig::flip, number(share()), "probability of a horizontal flip");
+  return fields;
+}
+
+const Fields<MixConfig>& mix_fields() {
+  static const auto fields =
+      Fields<MixConfig>()
+          .add("mixup", &MixConfig::mixup, number(at_least(0)),
+               "Mixup: alpha of the Beta distribution; 0: off")
+          .add("cutmix", &MixConfig::cutmix, number(at_least(0)),
+               "CutMix: alpha of the Beta distribution; 0: off")
+          .add("prob", &MixConfig::prob, number(share()), "that a microbatch is mixed at all")
+          .add("switch_prob", &MixConfig::switch_prob, number(share()),
+               "of CutMix rather than Mixup where both are on")
+          .add("smoothing", &MixConfig::smoothing, number(share_below_one()), "label smoothing");
+  return fields;
+}
+
+}  // namespace
+
+const Fields<DataConfig>& data_fields() {
+  static const auto fields =
+      Fields<DataConfig>()
+          .add("train", &DataConfig::train, structure(source_fields()), "training images; needed by classify")
+          .add("val", &DataConfig::val, structure(source_fields()),
+               "validation images; needed by classify and evaluate")
+          .add("shuffle", &DataConfig::shuffle,
+               enumeration<Shuffle>({{"full", Shuffle::kFull}, {"windowed", Shuffle::kWindowed}}),
+               "full: any sample anywhere in the epoch; windowed: blocks of neighbouring samples are "
+               "shuffled, "
+               "then samples within a window of blocks, for storage that is slow at random reads")
+          .add("shuffle_block", &DataConfig::shuffle_block, whole(whole_at_least(1)),
+               "windowed: neighbouring samples in a block")
+          .add("shuffle_blocks", &DataConfig::shuffle_blocks, whole(whole_at_least(1)),
+               "windowed: blocks in a window")
+          .add(
+              "repeats", &DataConfig::repeats, whole(whole_at_least(1)),
+              "repeated augmentation: each sample stands this often in a step, in different microbatches; an "
+              "epoch keeps its steps and sees 1/repeats of the samples, as DeiT's")
+          .add("interpolation", &DataConfig::interpolation,
+               enumeration<Interpolation>(
+                   {{"bilinear", Interpolation::kBilinear}, {"bicubic", Interpolation::kBicubic}}),
+               "of all resizing, with anti-aliasing")
+          .add("crop_ratio", &DataConfig::crop_ratio, number(share_above_zero()),
+               "evaluation: side of the centre crop over the shorter side of the resized image")
+          .add("mean", &DataConfig::mean, list_of(number(any_number())),
+               "per channel, of pixels in 0 to 1; empty: 0.5 each")
+          .add("std", &DataConfig::std, list_of(number(above(0))), "per channel; empty: 0.5 each")
+          .add("augment", &DataConfig::augment, structure(augment_fields()), "how training images are varied")
+          .add("mix", &DataConfig::mix, structure(mix_fields()),
+               "how training images are mixed, as timm's Mixup does")
+          .add("max_bad_share", &DataConfig::max_bad_share, number(share()),
+               "share of unreadable samples above which the run stops")
+          .add("loader_threads", &DataConfig::loader_threads, whole(whole_at_least(1)),
+               "threads that read and prepare images, per rank", Effect::kNone);
+  return fields;
+}
+
+}  // namespace cosub::config

@@ -1,0 +1,26 @@
+// From 8-bit pixels to the model's input.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "common/config/pipeline.h"
+#include "worker/data/image/image.h"
+
+namespace cosub::data {
+
+/// (pixel / 255 - mean) / std in float32, by table: equal to the bit to torchvision's ToTensor and Normalize.
+class Normalizer {
+ public:
+  /// Mean and standard deviation per channel (0.5 where the config has none); ConfigError when their number
+  /// is not the number of channels.
+  Normalizer(const config::DataConfig& data, std::int64_t channels);
+  /// [H, W, C] -> `out`: C * H * W floats, channel after channel.
+  void apply(const Image& image, float* out) const;
+
+ private:
+  std::vector<std::array<float, 256>> tables_;  // by channel
+};
+
+}  // namespace cosub::data

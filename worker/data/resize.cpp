@@ -1,0 +1,41 @@
+#include "worker/data/resize.h"
+
+#include <ATen/ops/_upsample_bicubic2d_aa.h>
+#include <ATen/ops/_upsample_bilinear2d_aa.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/util/ParallelGuard.h>
+
+#include <cstring>
+
+namespace cosub::data {
+namespace {
+
+/// [1, C, H, W] over the interleaved pixels, without a copy.
+at::Tensor view(Image& image) {
+  const std::int64_t channels = image.channels, row = image.row_bytes();
+  return at::from_blob(image.pixels.data(), {1, channels, image.height, image.width},
+                       {image.height * row, 1, row, channels}, at::kByte);
+}
+
+}  // namespace
+
+void resize(const Image& image, std::int64_t height, std::int64_t width, config::Interpolation interpolation,
+            Image& out) {
+  out.reshape(height, width, image.channels);
+  if (image.height == height && image.width == width) {
+    std::memcpy(out.pixels.data(), image.pixels.data(), height * image.row_bytes());
+    return;
+  }
+  // One image at a time, so that its bits do not depend on the batch it is in; on this thread alone, because
+  // the loader's threads are the parallelism here.
+  const c10::ParallelGuard this_thread_only(true);
+  const at::Tensor from = view(const_cast<Image&>(image));  // only read
+  at::Tensor to = view(out);
+  if (interpolation == config::Interpolation::kBicubic) {
+    at::_upsample_bicubic2d_aa_out(to, from, {height, width}, /*align_corners=*/false);
+  } else {
+    at::_upsample_bilinear2d_aa_out(to, from, {height, width}, /*align_corners=*/false);
+  }
+}
+
+}  // namespace cosub::data

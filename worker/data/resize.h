@@ -1,0 +1,14 @@
+// Anti-aliased resizing of 8-bit images by LibTorch's own kernel, on the calling thread alone.
+#pragma once
+
+#include "common/config/pipeline.h"
+#include "worker/data/image/image.h"
+
+namespace cosub::data {
+
+/// As torchvision's resize(antialias=True) on uint8 tensors, within one level of Pillow's. An image of that
+/// size already is copied.
+void resize(const Image& image, std::int64_t height, std::int64_t width, config::Interpolation interpolation,
+            Image& out);
+
+}  // namespace cosub::data

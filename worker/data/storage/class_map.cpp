@@ -1,0 +1,42 @@
+#include "worker/data/storage/class_map.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <sstream>
+
+#include "common/atomic_file.h"
+#include "common/error.h"
+
+namespace cosub::data {
+
+ClassMap read_class_map(const std::filesystem::path& file) {
+  ClassMap classes;
+  if (file.empty()) return classes;
+  std::istringstream lines(read_file(file));
+  std::string line;
+  for (std::int64_t number = 0; std::getline(lines, line); ++number) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty() && (lines >> std::ws).eof()) break;
+    if (line.empty() || !classes.emplace(line, number).second) {
+      throw DataError(
+          fmt::format("{}:{}: '{}' found; a class map has one name per line, each once, in the order of "
+                      "the classes' numbers",
+                      file.string(), number + 1, line));
+    }
+  }
+  return classes;
+}
+
+std::int64_t class_of(std::string_view text, const ClassMap& classes, const std::string& where) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc() && end == text.data() + text.size() && number >= 0) return number;
+  const auto found = classes.find(text);
+  if (found != classes.end()) return found->second;
+  throw DataError(
+      fmt::format("{}: label '{}' found; expected a number{}", where, text,
+                  classes.empty() ? ", or give the names with a class map" : " or a name of the class map"));
+}
+
+}  // namespace cosub::data

@@ -1,0 +1,21 @@
+// Names of classes by number.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+
+namespace cosub::data {
+
+using ClassMap = std::map<std::string, std::int64_t, std::less<>>;
+
+/// One name per line, the first line is class 0; empty lines at the end do not count. DataError (file and
+/// line) on an empty or repeated name, IoError when it cannot be read. An empty path gives an empty map.
+ClassMap read_class_map(const std::filesystem::path& file);
+
+/// The class that `text` means: a number, or a name in the map. DataError, beginning with `where`, when it is
+/// neither.
+std::int64_t class_of(std::string_view text, const ClassMap& classes, const std::string& where);
+
+}  // namespace cosub::data

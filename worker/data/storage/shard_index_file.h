@@ -1,0 +1,37 @@
+// The bytes of `shards.index`, little endian:
+//
+//   IndexHeader                            40 bytes
+//   table: per shard, by name              u64 file size, i64 modified, u64 first, u64 count, i32 largest
+//   label,
+//                                          u32 length of the name, the name, zero bytes up to a multiple of 8
+//   records: per sample                    u64 offset, u32 size, i32 label
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "worker/data/storage/shard_index.h"
+
+namespace cosub::data {
+
+struct IndexHeader {
+  char magic[8] = {'c', 'o', 's', 'u', 'b', 'i', 'd', 'x'};
+  std::uint32_t version = 1;
+  std::uint32_t num_shards = 0;
+  std::uint64_t num_samples = 0;
+  std::uint64_t table_bytes = 0;
+  std::uint64_t table_hash = 0;  // XXH3-64 of the table, seeded with the three numbers before
+};
+static_assert(sizeof(IndexHeader) == 40);
+
+/// Header and table, with `first` of each shard set to its place.
+std::string index_head(std::vector<ShardEntry>& shards);
+
+/// Fills what the bytes say; "" or what is wrong with them. `content` is aligned to 8 bytes and must outlive
+/// `records`.
+std::string parse_index(std::span<const std::byte> content, std::vector<ShardEntry>& shards,
+                        const SampleRecord*& records);
+
+}  // namespace cosub::data

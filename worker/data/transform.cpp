@@ -1,0 +1,107 @@
+#include "worker/data/transform.h"
+
+#include <cmath>
+#include <utility>
+
+#include "common/random.h"
+#include "worker/data/crop.h"
+#include "worker/data/image/geometry.h"
+#include "worker/data/resize.h"
+
+namespace cosub::data {
+namespace {
+
+constexpr std::int64_t kSimpleCropPadding = 4;  // DeiT III's
+
+/// The other side follows in proportion, rounded down, as torchvision's Resize(shorter) does.
+void resize_shorter(const Image& image, std::int64_t shorter, config::Interpolation interpolation,
+                    Image& out) {
+  const bool tall = image.height > image.width;
+  const std::int64_t longer =
+      shorter * (tall ? image.height : image.width) / (tall ? image.width : image.height);
+  resize(image, tall ? longer : shorter, tall ? shorter : longer, interpolation, out);
+}
+
+Region whole(const StoredImage::Shape& shape) {
+  return {0, 0, shape.height, shape.width};
+}
+
+}  // namespace
+
+TrainTransform::TrainTransform(const config::DataConfig& data, std::int64_t channels, std::int64_t image_size,
+                               std::uint64_t stream)
+    : data_(data),
+      channels_(channels),
+      image_size_(image_size),
+      stream_(stream),
+      normalizer_(data, channels) {}
+
+/// Leaves the S x S image in buffers.a.
+void TrainTransform::place(const StoredImage& stored, std::int64_t epoch, std::int64_t draw,
+                           ImageBuffers& buffers) const {
+  const config::AugmentConfig& augment = data_.augment;
+  const StoredImage::Shape shape = shape_of(stored);
+  KeyedRandom random(stream_, Purpose::kCrop, epoch, draw);
+  const auto draw_corner = [&](std::int64_t room) {
+    return static_cast<std::int64_t>(random.uniform_int(static_cast<std::uint64_t>(room + 1)));
+  };
+  switch (augment.crop) {
+    case config::Crop::kRandomResized: {
+      const Region region =
+          draw_random_resized_crop(shape.height, shape.width, augment.scale[0], augment.scale[1],
+                                   augment.ratio[0], augment.ratio[1], random);
+      decode(stored, region, channels_, buffers.b);
+      resize(buffers.b, image_size_, image_size_, data_.interpolation, buffers.a);
+      return;
+    }
+    case config::Crop::kSimple: {
+      decode(stored, whole(shape), channels_, buffers.a);
+      resize_shorter(buffers.a, image_size_, data_.interpolation, buffers.b);
+      Region window{0, 0, image_size_, image_size_};
+      window.top = draw_corner(buffers.b.height + 2 * kSimpleCropPadding - image_size_) - kSimpleCropPadding;
+      window.left = draw_corner(buffers.b.width + 2 * kSimpleCropPadding - image_size_) - kSimpleCropPadding;
+      crop(buffers.b, window, Padding::kReflect, buffers.a);
+      return;
+    }
+    case config::Crop::kNone:
+      break;
+  }
+  decode(stored, whole(shape), channels_, buffers.b);
+  if (augment.crop_padding_px > 0) {
+    Region window{0, 0, shape.height, shape.width};
+    window.top = draw_corner(2 * augment.crop_padding_px) - augment.crop_padding_px;
+    window.left = draw_corner(2 * augment.crop_padding_px) - augment.crop_padding_px;
+    crop(buffers.b, window, Padding::kZero, buffers.a);
+    std::swap(buffers.a, buffers.b);
+  }
+  resize(buffers.b, image_size_, image_size_, data_.interpolation, buffers.a);
+}
+
+void TrainTransform::apply(const StoredImage& stored, std::int64_t epoch, std::int64_t draw,
+                           ImageBuffers& buffers, float* row) const {
+  place(stored, epoch, draw, buffers);
+  if (data_.augment.flip > 0) {
+    KeyedRandom random(stream_, Purpose::kFlip, epoch, draw);
+    if (random.uniform() < data_.augment.flip) flip_horizontally(buffers.a);
+  }
+  normalizer_.apply(buffers.a, row);
+}
+
+EvalTransform::EvalTransform(const config::DataConfig& data, std::int64_t channels, std::int64_t image_size)
+    : data_(data), channels_(channels), image_size_(image_size), normalizer_(data, channels) {}
+
+void EvalTransform::apply(const StoredImage& stored, ImageBuffers& buffers, float* row) const {
+  decode(stored, whole(shape_of(stored)), channels_, buffers.a);
+  const auto shorter =
+      static_cast<std::int64_t>(std::floor(static_cast<double>(image_size_) / data_.crop_ratio));
+  resize_shorter(buffers.a, shorter, data_.interpolation, buffers.b);
+  // torchvision's CenterCrop rounds half a pixel to even.
+  const auto corner = [&](std::int64_t side) {
+    return static_cast<std::int64_t>(std::nearbyint(static_cast<double>(side - image_size_) / 2.0));
+  };
+  const Region window{corner(buffers.b.height), corner(buffers.b.width), image_size_, image_size_};
+  crop(buffers.b, window, Padding::kZero, buffers.a);
+  normalizer_.apply(buffers.a, row);
+}
+
+}  // namespace cosub::data
