@@ -32,6 +32,7 @@ void fields(auto& self, Visit&& visit) {
     visit("val_top1", self.val_top1);
     visit("images_per_second", self.images_per_second);
     visit("seconds_left", self.seconds_left);
+    visit("data_wait", self.data_wait);
     visit("bad_samples", self.bad_samples);
     visit("checkpoint_step", self.checkpoint_step);
   } else if constexpr (std::is_same_v<Message, Report>) {

@@ -42,6 +42,7 @@ struct Progress {
   double top1 = 0;       // share, training accuracy so far (of the mixed targets' largest class)
   double val_top1 = -1;  // share, of the EMA (or model) on the validation set; -1: none yet
   double images_per_second = 0;
+  double data_wait = 0;      // share of the last log interval's time that rank 0 waited for data
   double seconds_left = -1;  // -1: not known
   std::int64_t bad_samples = 0;
   std::int64_t checkpoint_step = -1;  // newest committed; -1: none

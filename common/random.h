@@ -23,6 +23,10 @@ enum class Purpose : std::uint32_t {
   kDropout = 6,
   kInit = 7,
   kTest = 8,
+  kThreeAugment = 9,
+  kColorJitter = 10,
+  kRandAugment = 11,
+  kErasing = 12,
 };
 
 /// One 64-bit stream identity for (run seed, stage name): XXH64 of the name, seeded by the run's seed.

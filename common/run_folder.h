@@ -20,6 +20,7 @@ struct StageFolder {
   std::filesystem::path coordinator() const { return root / "coordinator.json"; }  // CoordinatorAddress
   std::filesystem::path result() const { return root / "result.json"; }  // written by rank 0 when complete
   std::filesystem::path metrics_csv() const { return root / "metrics.csv"; }
+  std::filesystem::path bad_samples() const { return root / "bad_samples.tsv"; }
   std::filesystem::path exported() const { return root / "model"; }  // config.json + model.safetensors
 };
 

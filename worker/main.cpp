@@ -79,22 +79,19 @@ void add_calibration(CLI::App& app, Options& options) {
   app.add_option("--recalibrate-bn", options.recalibrate_bn,
                  "estimate BatchNorm's statistics anew for each submodel, from this many calibration images")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--calibration-images", options.calibration_images,
-                 "IDX file of training images, plain or .gz");
-  app.add_option("--calibration-labels", options.calibration_labels, "IDX file of their labels");
+  cosub::tools::add_source(app, options.calibration, "--calibration-");
 }
 
 void add_eval(CLI::App& app, Chosen& chosen) {
   auto options = std::make_shared<cosub::tools::EvalOptions>();
-  CLI::App* eval = app.add_subcommand("eval", "Accuracy of an exported model or a checkpoint on IDX images");
+  CLI::App* eval = app.add_subcommand("eval", "Accuracy of an exported model or a checkpoint");
   eval->add_option("--weights", options->weights,
                    "exported folder, checkpoint folder (.../checkpoints/step-...), or .safetensors file with "
                    "config.json beside it")
       ->required();
   eval->add_option("--which", options->which, "of a checkpoint: ema or model")
       ->check(CLI::IsMember({"ema", "model"}));
-  eval->add_option("--images", options->images, "IDX file of images, plain or .gz")->required();
-  eval->add_option("--labels", options->labels, "IDX file of labels, plain or .gz")->required();
+  cosub::tools::add_source(*eval, options->source);
   eval->add_option(
       "--keep", options->keep,
       "evaluate a submodel that keeps these blocks: all, even, odd, first:N, last:N, or 0,2,5; repeatable");
@@ -113,14 +110,17 @@ void add_eval(CLI::App& app, Chosen& chosen) {
           "of a submodel's kept branches: 1, or 'train' for 1 / (1 - drop rate) as in training; repeatable")
       ->check(CLI::IsMember({"1", "train"}));
   add_calibration(*eval, *options);
-  eval->add_option("--limit", options->limit, "only the first N images")->check(CLI::NonNegativeNumber);
   eval->add_option("--image-size", options->image_size, "pixels; default: the model's own")
       ->check(CLI::NonNegativeNumber);
+  eval->add_option("--crop-ratio", options->crop_ratio,
+                   "side of the centre crop over the resized shorter side; default: the model's own")
+      ->check(CLI::Range(0.0, 1.0));
   eval->add_option("--threads", options->threads, "CPU threads")->check(CLI::PositiveNumber);
   eval->add_flag("--json", options->json, "one JSON object instead of a table");
   eval->footer(
       "Example: cosub eval --weights runs/quickstart/export/model --images t10k-images-idx3-ubyte.gz \\\n"
-      "                    --labels t10k-labels-idx1-ubyte.gz --keep all --keep even");
+      "                    --labels t10k-labels-idx1-ubyte.gz --keep all --keep even\n"
+      "         cosub eval --weights MODEL --folder /data/imagenet/val --threads 8");
   eval->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_eval(*options); }; });
 }
 

@@ -58,12 +58,19 @@ struct SourceConfig {                 // one of folder, shards and idx
 enum class Crop { kNone, kRandomResized, kSimple };  // none | random_resized | simple
 enum class Interpolation { kBilinear, kBicubic };    // bilinear | bicubic, both with anti-aliasing
 
+enum class ErasingMode { kPixel, kConst };  // pixel: noise | const: zero
+
 struct AugmentConfig {
   Crop crop = Crop::kNone;                         // kNone: the whole image is resized
   std::vector<double> scale = {0.08, 1.0};         // random_resized: share of the area, from and to
   std::vector<double> ratio = {3.0 / 4, 4.0 / 3};  // random_resized: width over height, from and to
   std::int64_t crop_padding_px = 0;  // random crop out of the image padded by this much; 0: no crop
   double flip = 0.0;                 // probability of a horizontal flip
+  bool three_augment = false;        // DeiT III's: greyscale, solarisation or blur
+  double color_jitter = 0.0;         // brightness, contrast, saturation: factors in 1 -/+ this
+  std::string rand_augment = {};     // as timm writes it, rand-m9-mstd0.5-inc1; empty: none
+  double erasing = 0.0;              // probability that part of an image is erased
+  ErasingMode erasing_mode = ErasingMode::kPixel;
   bool operator==(const AugmentConfig&) const = default;
 };
 
@@ -90,6 +97,9 @@ struct DataConfig {
   std::vector<double> mean;  // per channel, of [0, 1] pixels; empty: 0.5
   std::vector<double> std;   // empty: 0.5
   AugmentConfig augment;
+  std::int64_t shrink_px = 0;  // longest shorter side of an image before it is cropped; 0: any
+  double cache_gib = 0;        // memory for decoded images, per rank
+  std::chrono::milliseconds read_timeout = std::chrono::minutes(5);  // of one sample
   MixConfig mix;
   double max_bad_share = 0.01;  // above this share of unreadable samples the run stops
   std::int64_t loader_threads = 1;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "common/config/schema.h"
 
 namespace cosub::config {
@@ -48,8 +50,49 @@ const Fields<AugmentConfig>& augment_fields() {
                "random_resized: width over height, from and to")
           .add("crop_padding_px", &AugmentConfig::crop_padding_px, whole(whole_at_least(0)),
                "random crop out of the image padded by this many pixels; 0: no crop")
-          .add("flip", &AugmentConfig::flip, number(share()), "probability of a horizontal flip");
+          .add("flip", &AugmentConfig::flip, number(share()), "probability of a horizontal flip")
+          .add("three_augment", &AugmentConfig::three_augment, flag(),
+               "3-Augment (DeiT III): each image is made grey, solarised or blurred")
+          .add("color_jitter", &AugmentConfig::color_jitter, number(at_least(0)),
+               "brightness, contrast and saturation by factors in 1 -/+ this, in random order, as "
+               "torchvision's ColorJitter")
+          .add("rand_augment", &AugmentConfig::rand_augment,
+               text("timm's notation, e.g. rand-m9-mstd0.5-inc1"), "RandAugment; empty: none")
+          .add("erasing", &AugmentConfig::erasing, number(share()),
+               "probability of random erasing, as timm's --reprob")
+          .add("erasing_mode", &AugmentConfig::erasing_mode,
+               enumeration<ErasingMode>({{"pixel", ErasingMode::kPixel}, {"const", ErasingMode::kConst}}),
+               "pixel: with noise; const: with zeros (the mean)");
   return fields;
+}
+
+/// The sets of transforms that published recipes use, by name; docs/data.md says whose they are.
+const std::vector<std::pair<std::string, AugmentConfig>>& augment_presets() {
+  static const std::vector<std::pair<std::string, AugmentConfig>> presets = {
+      {"random_resized", {.crop = Crop::kRandomResized, .flip = 0.5}},
+      {"three_augment",
+       {.crop = Crop::kRandomResized, .flip = 0.5, .three_augment = true, .color_jitter = 0.3}},
+      {"three_augment_src", {.crop = Crop::kSimple, .flip = 0.5, .three_augment = true, .color_jitter = 0.3}},
+      {"rand_augment",
+       {.crop = Crop::kRandomResized, .flip = 0.5, .rand_augment = "rand-m9-mstd0.5-inc1", .erasing = 0.25}},
+  };
+  return presets;
+}
+
+/// A mapping, or the name of one of the presets.
+Kind<AugmentConfig> augmentation() {
+  std::vector<std::string> names;
+  for (const auto& preset : augment_presets()) names.push_back(preset.first);
+  Kind<AugmentConfig> kind = structure(augment_fields());
+  kind.allowed = "a mapping, or " + alternatives(names);
+  kind.read = [read = kind.read, names](const Tree& tree, AugmentConfig& value, Problems& problems) {
+    if (tree.kind != Tree::Kind::kScalar) return read(tree, value, problems);
+    const auto found =
+        std::ranges::find(augment_presets(), tree.scalar, &std::pair<std::string, AugmentConfig>::first);
+    if (found == augment_presets().end()) return refuse_word(tree, names, {}, problems);
+    value = found->second;
+  };
+  return kind;
 }
 
 const Fields<MixConfig>& mix_fields() {
@@ -96,9 +139,17 @@ const Fields<DataConfig>& data_fields() {
           .add("mean", &DataConfig::mean, list_of(number(any_number())),
                "per channel, of pixels in 0 to 1; empty: 0.5 each")
           .add("std", &DataConfig::std, list_of(number(above(0))), "per channel; empty: 0.5 each")
-          .add("augment", &DataConfig::augment, structure(augment_fields()), "how training images are varied")
+          .add("augment", &DataConfig::augment, augmentation(), "how training images are varied")
           .add("mix", &DataConfig::mix, structure(mix_fields()),
                "how training images are mixed, as timm's Mixup does")
+          .add("shrink_px", &DataConfig::shrink_px, whole(whole_at_least(0)),
+               "images whose shorter side is longer are made that small before they are cropped; 0: none")
+          .add("cache_gib", &DataConfig::cache_gib, number(at_least(0)),
+               "memory per rank for decoded training images, in GiB: whole ones are decoded (and shrunk to "
+               "shrink_px), and kept until it is full; 0: none",
+               Effect::kNone)
+          .add("read_timeout", &DataConfig::read_timeout, duration(std::chrono::milliseconds(1)),
+               "how long reading one sample may take before the attempt ends, naming it", Effect::kNone)
           .add("max_bad_share", &DataConfig::max_bad_share, number(share()),
                "share of unreadable samples above which the run stops")
           .add("loader_threads", &DataConfig::loader_threads, whole(whole_at_least(1)),

@@ -16,6 +16,7 @@ using protocol::PipelineView;
 using protocol::StageView;
 constexpr auto kPlainInterval = std::chrono::seconds(10);
 constexpr int kBarCells = 24;
+constexpr double kSlowData = 0.1;  // share of the time spent waiting for data from which on it is shown
 
 namespace {
 
@@ -89,6 +90,8 @@ std::string line_of_progress(const StageView& stage, bool colour) {
                       format_count(std::round(p.images_per_second)));
   if (p.val_top1 >= 0) line += fmt::format("  val {:.1f} %", 100 * p.val_top1);
   if (p.seconds_left >= 0) line += fmt::format("  {} left", format_duration(p.seconds_left));
+  if (p.data_wait >= kSlowData)
+    line += painted(fmt::format("  waits for data {:.0f} %", 100 * p.data_wait), "33", colour);
   if (p.bad_samples > 0) line += painted(fmt::format("  {} bad images", p.bad_samples), "33", colour);
   return line;
 }

@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 
 #include "common/atomic_file.h"
 #include "common/random.h"
@@ -35,11 +37,14 @@ std::vector<std::uint8_t> jpeg_of(std::int64_t label, std::int64_t number) {
 
 class Photographs : public ::testing::Test {
  protected:
-  /// 3 classes of 32 images in folder SET, and the same as shards SET-0.tar and SET-1.tar.
-  void write_set(const std::string& set) {
-    for (std::int64_t i = 0; i < 96; ++i) {
+  /// 3 classes of 32 images in folder SET, and the same in SET-0 and SET-1 for shards; `damage` changes
+  /// bytes.
+  void write_set(const std::string& set, std::int64_t num_images = 96,
+                 const std::function<void(std::int64_t, std::string&)>& damage = {}) {
+    for (std::int64_t i = 0; i < num_images; ++i) {
       const std::vector<std::uint8_t> bytes = jpeg_of(i % 3, i / 3);
-      const std::string text(bytes.begin(), bytes.end());
+      std::string text(bytes.begin(), bytes.end());
+      if (damage) damage(i, text);
       const fs::path in_class = folder_ / set / fmt::format("class_{}", i % 3);
       fs::create_directories(in_class);
       std::ofstream(in_class / fmt::format("{:03}.jpg", i), std::ios::binary) << text;
@@ -92,10 +97,22 @@ stages:
     options.environment = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}};
     return run_program(arguments, options);
   }
-  std::string run(const std::string& name, int ranks, const std::string& train) {
-    const ProgramResult result = cosub({"run", write_pipeline(name, ranks, train)});
+  std::string run(const std::string& name, int ranks, const std::string& train,
+                  const std::string& repeats = "2") {
+    const ProgramResult result =
+        cosub({"run", write_pipeline(name, ranks, train), "--set", "stages.train.data.repeats=" + repeats});
     EXPECT_EQ(result.exit_code, 0) << result.output;
     return exported_sha256(folder_ / ("runs/" + name));
+  }
+
+  /// Of all ranks and attempts of the stage that trains.
+  std::string logs_of(const std::string& name) const {
+    std::string logs;
+    for (const auto& entry :
+         fs::recursive_directory_iterator(folder_ / ("runs/" + name + "/train/attempts"))) {
+      if (entry.path().extension() == ".log") logs += read_file(entry.path());
+    }
+    return logs;
   }
 
   TemporaryFolder folder_;
@@ -123,11 +140,8 @@ TEST_F(Photographs, ADamagedOneIsNamedAndReplaced) {
   const fs::path victim = folder_ / "train/class_1/004.jpg";
   fs::resize_file(victim, fs::file_size(victim) / 2);
   EXPECT_NE(run("folder", 2, "folder: train"), "");
-  std::string logs;
-  for (const auto& entry : fs::recursive_directory_iterator(folder_ / "runs/folder/train/attempts")) {
-    if (entry.path().extension() == ".log") logs += read_file(entry.path());
-  }
-  EXPECT_THAT(logs, HasSubstr("bad sample replaced: " + victim.string() + ": JPEG: the file is cut short"));
+  EXPECT_THAT(logs_of("folder"),
+              HasSubstr("bad sample replaced: " + victim.string() + ": JPEG: the file is cut short"));
 
   const ProgramResult verified = cosub({"data", "verify", "--folder", (folder_ / "train").string()});
   EXPECT_EQ(verified.exit_code, 78);
@@ -135,6 +149,33 @@ TEST_F(Photographs, ADamagedOneIsNamedAndReplaced) {
               HasSubstr(victim.string() + ": JPEG: the file is cut short\n96 samples, 1 bad"));
   const ProgramResult good = cosub({"data", "verify", "--folder", (folder_ / "val").string()});
   EXPECT_EQ(good.exit_code, 0) << good.output;
+}
+
+TEST_F(Photographs, OnePercentDamagedAreCountedExactlyAndNamed) {
+  write_set("train", 400, [](std::int64_t i, std::string& bytes) {
+    if (i == 31) bytes.resize(bytes.size() / 2);
+    if (i == 110) bytes.clear();
+    if (i == 222) bytes = "<html>404</html>";
+    if (i == 399) bytes[0] = 'x';
+  });
+  write_set("val");
+  pack("train");
+  const std::string shards = fmt::format("{}/train-{{0..1}}.tar", folder_.path().string());
+  EXPECT_EQ(cosub({"data", "index", shards}).exit_code, 0);
+  EXPECT_NE(run("damaged", 2, "shards: '" + shards + "'", "1"), "");
+
+  const fs::path run_folder = folder_ / "runs/damaged";
+  const std::string listed = read_file(run_folder / "train/bad_samples.tsv");
+  EXPECT_EQ(std::ranges::count(listed, '\n'), 1 + 4) << listed;
+  for (const char* name : {"031.jpg: JPEG: the file is cut short", "110.jpg: the file is empty",
+                           "222.jpg: ", "399.jpg: not a JPEG"}) {
+    EXPECT_THAT(listed, HasSubstr(name));
+  }
+  const std::string log = logs_of("damaged");
+  std::size_t warnings = 0;
+  for (std::size_t at = 0; (at = log.find("bad sample replaced", at)) != std::string::npos; ++at) ++warnings;
+  EXPECT_EQ(warnings, 4u) << log;
+  EXPECT_THAT(read_file(run_folder / "results.json"), HasSubstr("\"bad_samples\": 4"));
 }
 
 TEST_F(Photographs, TheOrderIsTheSameForAnyNumberOfRanks) {

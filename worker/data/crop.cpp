@@ -57,8 +57,10 @@ void flip_horizontally(Image& image) {
       std::reverse(row, row + image.width);
       continue;
     }
-    for (std::int64_t a = 0, b = image.width - 1; a < b; ++a, --b) {
-      std::swap_ranges(row + a * image.channels, row + (a + 1) * image.channels, row + b * image.channels);
+    for (std::uint8_t *a = row, *b = row + 3 * (image.width - 1); a < b; a += 3, b -= 3) {
+      std::swap(a[0], b[0]);
+      std::swap(a[1], b[1]);
+      std::swap(a[2], b[2]);
     }
   }
 }

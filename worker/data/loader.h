@@ -18,9 +18,12 @@ Sampler sampler_of(const config::DataConfig& data, std::uint64_t stream, std::in
 
 /// Builds training microbatches ahead of time in data.loader_threads threads (0: in next() itself), in the
 /// order they are asked for by next(): for each step from `first_step`, this rank's microbatches [begin, end)
-/// ascending, or every stride-th of them. Bad samples are logged once each.
+/// ascending, or every stride-th of them.
 class TrainLoader {
  public:
+  /// Where images become inputs (inputs.h): in the loader's threads, or on the device in next(); kPixels
+  /// leaves them as [B, S, S, C] uint8, neither erased nor mixed.
+  enum class Delivery { kInputs, kDeviceInputs, kPixels };
   struct Options {
     config::DataConfig data;
     config::Targets targets = config::Targets::kSoft;
@@ -32,12 +35,16 @@ class TrainLoader {
     std::int64_t begin = 0, end = 0;  // this rank's microbatches of each step,
     std::int64_t stride = 1;          // begin, begin + stride, ... below end
     std::int64_t prefetch = 4;        // microbatches ready or in the making at most
+    Delivery delivery = Delivery::kInputs;
+    at::Device device = at::kCPU;  // of kDeviceInputs
   };
-  /// ConfigError when the plan does not fit the source (sizes, channels of mean and std).
-  TrainLoader(std::shared_ptr<const Source> source, Options options);
-  ~TrainLoader();  // waits for microbatches in the making only
+  /// ConfigError when the plan does not fit the source (sizes, channels of mean and std) or RandAugment's
+  /// string cannot be understood.
+  TrainLoader(std::shared_ptr<const Source> source, const Options& options);
+  ~TrainLoader();  // waits for microbatches in the making only, and not for a read that hangs
   /// Blocks until the next one is there. DataError when the bad ones are more than data.max_bad_share of the
-  /// samples seen (at least 100) or a whole run of samples is bad; std::logic_error past the end.
+  /// samples seen (at least 100) or a whole run of samples is bad; IoError when storage fails, or does not
+  /// answer within data.read_timeout; std::logic_error past the end.
   Microbatch next();
 
  private:
@@ -46,8 +53,8 @@ class TrainLoader {
 };
 
 /// One training microbatch, computed in the calling thread: what TrainLoader's threads call, and what tools
-/// and tests use to replay a step. Order: crop, flip, resize, normalise, mix. A bad sample is replaced by the
-/// next one of the epoch's order; DataError when 100 in a row are bad.
+/// and tests use to replay a step. A bad sample is replaced by the next one of the epoch's order; DataError
+/// when 100 in a row are bad.
 Microbatch make_train_microbatch(const Source& source, const TrainLoader::Options& options, std::int64_t step,
                                  std::int64_t index);
 

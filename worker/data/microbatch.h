@@ -11,13 +11,19 @@
 
 namespace cosub::data {
 
+/// A sample that could not be decoded; the next one of the epoch's order stands in its place.
+struct BadSample {
+  std::int64_t index = 0;  // in its source
+  std::string reason;      // file, sample, what is wrong
+  bool operator==(const BadSample&) const = default;
+};
+
 struct Microbatch {
-  std::int64_t step = 0;                 // optimizer step, from 0
-  std::int64_t index = 0;                // within the step's list of microbatches, from 0
-  at::Tensor images;                     // [B, C, S, S] float32, normalised, mixed
-  at::Tensor targets;                    // [B, classes] float32, mixed, smoothed (and binarised)
-  std::int64_t bad_samples = 0;          // that were replaced by the next sample of the epoch's order
-  std::vector<std::string> bad_reasons;  // one for each of them: file, sample, what is wrong
+  std::int64_t step = 0;   // optimizer step, from 0
+  std::int64_t index = 0;  // within the step's list of microbatches, from 0
+  at::Tensor images;       // [B, C, S, S] float32 on the model's device: normalised, erased, mixed
+  at::Tensor targets;      // [B, classes] float32 on CPU: mixed, smoothed (and binarised)
+  std::vector<BadSample> bad;
 };
 
 }  // namespace cosub::data

@@ -27,6 +27,16 @@ Normalizer::Normalizer(const config::DataConfig& data, std::int64_t channels) : 
 
 void Normalizer::apply(const Image& image, float* out) const {
   const std::int64_t area = image.height * image.width, channels = image.channels;
+  if (channels == 3) {  // one pass over the pixels
+    const float *red = tables_[0].data(), *green = tables_[1].data(), *blue = tables_[2].data();
+    const std::uint8_t* pixel = image.pixels.data();
+    for (std::int64_t i = 0; i < area; ++i, pixel += 3) {
+      out[i] = red[pixel[0]];
+      out[area + i] = green[pixel[1]];
+      out[2 * area + i] = blue[pixel[2]];
+    }
+    return;
+  }
   for (std::int64_t c = 0; c < channels; ++c) {
     const std::array<float, 256>& table = tables_[c];
     const std::uint8_t* pixel = image.pixels.data() + c;

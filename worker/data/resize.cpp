@@ -38,4 +38,12 @@ void resize(const Image& image, std::int64_t height, std::int64_t width, config:
   }
 }
 
+void resize_shorter(const Image& image, std::int64_t shorter, config::Interpolation interpolation,
+                    Image& out) {
+  const bool tall = image.height > image.width;
+  const std::int64_t longer =
+      shorter * (tall ? image.height : image.width) / (tall ? image.width : image.height);
+  resize(image, tall ? longer : shorter, tall ? shorter : longer, interpolation, out);
+}
+
 }  // namespace cosub::data

@@ -11,4 +11,9 @@ namespace cosub::data {
 void resize(const Image& image, std::int64_t height, std::int64_t width, config::Interpolation interpolation,
             Image& out);
 
+/// The shorter side becomes `shorter`; the other one follows in proportion, rounded down, as torchvision's
+/// Resize(shorter) does it.
+void resize_shorter(const Image& image, std::int64_t shorter, config::Interpolation interpolation,
+                    Image& out);
+
 }  // namespace cosub::data

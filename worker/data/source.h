@@ -31,6 +31,8 @@ class Source {
   virtual std::int64_t channels() const = 0;  // of the decoded images: 1 or 3
   virtual std::int64_t label(std::int64_t index) const = 0;
   virtual std::string name(std::int64_t index) const = 0;  // file, or shard and key: for messages
+  /// The same as far as it is known without reading anything.
+  virtual std::string place(std::int64_t index) const { return name(index); }
   /// `buffer` belongs to the calling thread; what is returned lives until it is used again. DataError when
   /// the sample is damaged or gone, IoError when it cannot be read just now; both name it.
   virtual StoredImage read(std::int64_t index, ByteBuffer& buffer) const = 0;

@@ -1,10 +1,12 @@
 #include "worker/data/transform.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "common/random.h"
 #include "worker/data/crop.h"
+#include "worker/data/image/color_policy.h"
 #include "worker/data/image/geometry.h"
 #include "worker/data/resize.h"
 
@@ -13,28 +15,29 @@ namespace {
 
 constexpr std::int64_t kSimpleCropPadding = 4;  // DeiT III's
 
-/// The other side follows in proportion, rounded down, as torchvision's Resize(shorter) does.
-void resize_shorter(const Image& image, std::int64_t shorter, config::Interpolation interpolation,
-                    Image& out) {
-  const bool tall = image.height > image.width;
-  const std::int64_t longer =
-      shorter * (tall ? image.height : image.width) / (tall ? image.width : image.height);
-  resize(image, tall ? longer : shorter, tall ? shorter : longer, interpolation, out);
-}
-
 Region whole(const StoredImage::Shape& shape) {
   return {0, 0, shape.height, shape.width};
+}
+
+/// RandAugment's geometric ops: what lies outside the image has the data's mean colour, as timm's.
+Warp warp_of(const config::DataConfig& data) {
+  Warp warp;
+  warp.resampling =
+      data.interpolation == config::Interpolation::kBicubic ? Resampling::kBicubic : Resampling::kBilinear;
+  for (std::size_t c = 0; c < warp.fill.size(); ++c) {
+    const double mean = c < data.mean.size() ? data.mean[c] : 0.5;
+    warp.fill[c] = static_cast<std::uint8_t>(std::clamp(std::nearbyint(255 * mean), 0.0, 255.0));
+  }
+  return warp;
 }
 
 }  // namespace
 
 TrainTransform::TrainTransform(const config::DataConfig& data, std::int64_t channels, std::int64_t image_size,
                                std::uint64_t stream)
-    : data_(data),
-      channels_(channels),
-      image_size_(image_size),
-      stream_(stream),
-      normalizer_(data, channels) {}
+    : data_(data), channels_(channels), image_size_(image_size), stream_(stream), warp_(warp_of(data)) {
+  if (!data.augment.rand_augment.empty()) rand_augment_ = parse_rand_augment(data.augment.rand_augment);
+}
 
 /// Leaves the S x S image in buffers.a.
 void TrainTransform::place(const StoredImage& stored, std::int64_t epoch, std::int64_t draw,
@@ -77,20 +80,45 @@ void TrainTransform::place(const StoredImage& stored, std::int64_t epoch, std::i
   resize(buffers.b, image_size_, image_size_, data_.interpolation, buffers.a);
 }
 
+void TrainTransform::change_colours(std::int64_t epoch, std::int64_t draw, ImageBuffers& buffers) const {
+  const config::AugmentConfig& augment = data_.augment;
+  if (augment.three_augment) {
+    KeyedRandom random(stream_, Purpose::kThreeAugment, epoch, draw);
+    cosub::data::apply(draw_three_augment(random), buffers.a, buffers.b);
+  }
+  if (augment.color_jitter > 0) {
+    KeyedRandom random(stream_, Purpose::kColorJitter, epoch, draw);
+    const double range = augment.color_jitter;
+    cosub::data::apply(draw_color_jitter(range, range, range, random), buffers.a);
+  }
+  if (rand_augment_) {
+    KeyedRandom random(stream_, Purpose::kRandAugment, epoch, draw);
+    for (const DrawnOp& op : draw_rand_augment(*rand_augment_, random)) {
+      cosub::data::apply(op, warp_, buffers.a, buffers.b);
+    }
+  }
+}
+
 void TrainTransform::apply(const StoredImage& stored, std::int64_t epoch, std::int64_t draw,
-                           ImageBuffers& buffers, float* row) const {
+                           ImageBuffers& buffers) const {
   place(stored, epoch, draw, buffers);
   if (data_.augment.flip > 0) {
     KeyedRandom random(stream_, Purpose::kFlip, epoch, draw);
     if (random.uniform() < data_.augment.flip) flip_horizontally(buffers.a);
   }
-  normalizer_.apply(buffers.a, row);
+  change_colours(epoch, draw, buffers);
+}
+
+std::vector<ErasedBox> TrainTransform::draw_erased(std::int64_t epoch, std::int64_t draw) const {
+  if (data_.augment.erasing == 0) return {};
+  KeyedRandom random(stream_, Purpose::kErasing, epoch, draw);
+  return draw_erasing({.probability = data_.augment.erasing}, image_size_, image_size_, random);
 }
 
 EvalTransform::EvalTransform(const config::DataConfig& data, std::int64_t channels, std::int64_t image_size)
-    : data_(data), channels_(channels), image_size_(image_size), normalizer_(data, channels) {}
+    : data_(data), channels_(channels), image_size_(image_size) {}
 
-void EvalTransform::apply(const StoredImage& stored, ImageBuffers& buffers, float* row) const {
+void EvalTransform::apply(const StoredImage& stored, ImageBuffers& buffers) const {
   decode(stored, whole(shape_of(stored)), channels_, buffers.a);
   const auto shorter =
       static_cast<std::int64_t>(std::floor(static_cast<double>(image_size_) / data_.crop_ratio));
@@ -101,7 +129,6 @@ void EvalTransform::apply(const StoredImage& stored, ImageBuffers& buffers, floa
   };
   const Region window{corner(buffers.b.height), corner(buffers.b.width), image_size_, image_size_};
   crop(buffers.b, window, Padding::kZero, buffers.a);
-  normalizer_.apply(buffers.a, row);
 }
 
 }  // namespace cosub::data

@@ -1,11 +1,15 @@
 #include "worker/tools/data_commands.h"
 
+#include <map>
 #include <memory>
+#include <string>
 #include <thread>
 
+#include "worker/tools/data_bench.h"
 #include "worker/tools/data_index.h"
 #include "worker/tools/data_order.h"
 #include "worker/tools/data_verify.h"
+#include "worker/tools/source_arguments.h"
 
 namespace cosub::tools {
 namespace {
@@ -53,22 +57,11 @@ void add_order(CLI::App& data, Chosen& chosen) {
   sub->callback([options, &chosen] { chosen = [options] { return run_data_order(*options); }; });
 }
 
-/// Where samples come from, for commands without a pipeline.
-void add_source(CLI::App& app, config::SourceConfig& source, config::IdxSource& idx) {
-  app.add_option("--folder", source.folder, "folder with one sub-folder per class");
-  app.add_option("--list", source.list, "samples of the folder: lines 'path label'");
-  app.add_option("--shards", source.shards, "tar shards with their index");
-  app.add_option("--images", idx.images, "IDX file of images");
-  app.add_option("--labels", idx.labels, "IDX file of labels");
-  app.add_option("--class-map", source.class_map, "class names by number");
-  app.add_option("--limit", source.limit, "only the first N samples")->check(CLI::NonNegativeNumber);
-}
-
 void add_verify(CLI::App& data, Chosen& chosen) {
   auto options = std::make_shared<DataVerifyOptions>();
   options->threads = all_cores();
   CLI::App* sub = data.add_subcommand("verify", "Decode every sample and name the bad ones");
-  add_source(*sub, options->source, options->idx);
+  add_source(*sub, options->source);
   sub->add_option("--classes", options->classes, "labels must be below; default: any")
       ->check(CLI::PositiveNumber);
   sub->add_option("--channels", options->channels, "1 or 3")
@@ -79,13 +72,62 @@ void add_verify(CLI::App& data, Chosen& chosen) {
   sub->callback([options, &chosen] { chosen = [options] { return run_data_verify(*options); }; });
 }
 
+void add_bench(CLI::App& data, Chosen& chosen) {
+  using Delivery = data::TrainLoader::Delivery;
+  auto options = std::make_shared<DataBenchOptions>();
+  config::DataConfig& settings = options->data;
+  settings.augment.crop = config::Crop::kRandomResized;
+  settings.augment.flip = 0.5;
+  CLI::App* sub = data.add_subcommand("bench", "How many images a second the loader prepares");
+  add_source(*sub, options->source);
+  sub->add_option("--channels", options->channels, "1 or 3")
+      ->check(CLI::IsMember({1, 3}))
+      ->capture_default_str();
+  sub->add_option("--image-size", options->image_size, "the model's, in pixels")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--batch", options->batch, "images in a microbatch")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--threads", settings.loader_threads)->check(CLI::PositiveNumber)->capture_default_str();
+  sub->add_option("--seconds", options->seconds, "how long")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--output", options->delivery,
+                  "float: normalised inputs, as a CPU gets them; uint8: pixels, as they go to a GPU (float)")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Delivery>{{"float", Delivery::kInputs}, {"uint8", Delivery::kPixels}}));
+  sub->add_option("--crop", settings.augment.crop, "random_resized, simple or none (random_resized)")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, config::Crop>{{"random_resized", config::Crop::kRandomResized},
+                                              {"simple", config::Crop::kSimple},
+                                              {"none", config::Crop::kNone}}));
+  sub->add_option("--interpolation", settings.interpolation, "bicubic or bilinear (bicubic)")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, config::Interpolation>{
+          {"bicubic", config::Interpolation::kBicubic}, {"bilinear", config::Interpolation::kBilinear}}));
+  sub->add_option("--flip", settings.augment.flip)->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  sub->add_flag("--three-augment", settings.augment.three_augment);
+  sub->add_option("--color-jitter", settings.augment.color_jitter)->check(CLI::NonNegativeNumber);
+  sub->add_option("--rand-augment", settings.augment.rand_augment, "such as rand-m9-mstd0.5-inc1");
+  sub->add_option("--erasing", settings.augment.erasing)->check(CLI::Range(0.0, 1.0));
+  sub->add_option("--shrink", settings.shrink_px, "data.shrink_px")->check(CLI::NonNegativeNumber);
+  sub->add_option("--cache-gib", settings.cache_gib, "data.cache_gib")->check(CLI::NonNegativeNumber);
+  sub->add_flag("--json", options->json);
+  sub->footer(
+      "Example: cosub data bench --shards '/data/in1k/{0000..0127}.tar' --three-augment --color-jitter 0.3\n"
+      "CPU seconds are those of all threads: images per CPU second times the cores of a rank is what it "
+      "gets.");
+  sub->callback([options, &chosen] { chosen = [options] { return run_data_bench(*options); }; });
+}
+
 }  // namespace
 
 void add_data_commands(CLI::App& app, Chosen& chosen) {
-  CLI::App* data = app.add_subcommand("data", "Index, check and list samples");
+  CLI::App* data = app.add_subcommand("data", "Index, check, list and time samples");
   add_index(*data, chosen);
   add_verify(*data, chosen);
   add_order(*data, chosen);
+  add_bench(*data, chosen);
   data->require_subcommand(1);
 }
 

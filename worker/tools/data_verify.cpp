@@ -69,10 +69,7 @@ class Verifier {
 }  // namespace
 
 ExitCode run_data_verify(const DataVerifyOptions& options) {
-  config::SourceConfig config = options.source;
-  if (!options.idx.images.empty()) config.idx = options.idx;
-  if (!config.given()) throw ConfigError("data verify: give --folder, --shards, or --images and --labels");
-  const auto source = data::open_source(config, options.channels, options.classes);
+  const auto source = data::open_source(options.source.get(), options.channels, options.classes);
   const Verifier verifier(*source, options.threads);
   for (const auto& [index, reason] : verifier.bad()) fmt::print("{}\n", reason);
   fmt::print("{} samples, {} bad\n", source->size(), verifier.bad().size());

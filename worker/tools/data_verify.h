@@ -6,12 +6,12 @@
 
 #include "common/config/pipeline.h"
 #include "common/exit_code.h"
+#include "worker/tools/source_arguments.h"
 
 namespace cosub::tools {
 
 struct DataVerifyOptions {
-  config::SourceConfig source;
-  config::IdxSource idx;  // of `source` where its files are given
+  SourceArguments source;
   std::int64_t channels = 3;
   std::int64_t classes = std::numeric_limits<std::int32_t>::max();
   std::int64_t threads = 1;

@@ -23,7 +23,7 @@ struct Row {
 };
 
 std::vector<Row> evaluate_all(const EvalOptions& options, train::LoadedModel& loaded,
-                              const data::Source& source) {
+                              const std::shared_ptr<const data::Source>& source) {
   collective::SingleCommunicator alone;
   std::vector<Row> rows;
   auto evaluate = [&](const std::string& name, const model::Pass& pass) {
@@ -35,9 +35,7 @@ std::vector<Row> evaluate_all(const EvalOptions& options, train::LoadedModel& lo
   for (const std::string& keep : options.keep) {
     for (const std::string& scale : options.branch_scales) {
       const model::Pass pass = submodel_pass(loaded, keep, scale);
-      if (options.recalibrate_bn > 0)
-        recalibrate(loaded, pass, options.recalibrate_bn, options.calibration_images,
-                    options.calibration_labels);
+      if (options.recalibrate_bn > 0) recalibrate(loaded, pass, options.recalibrate_bn, options.calibration);
       evaluate("keep " + keep + (scale == "train" ? ", branch scale as in training" : ""), pass);
     }
   }
@@ -80,28 +78,30 @@ model::Pass submodel_pass(const train::LoadedModel& loaded, const std::string& k
 }
 
 void recalibrate(train::LoadedModel& loaded, const model::Pass& pass, std::int64_t num_images,
-                 const std::filesystem::path& images, const std::filesystem::path& labels) {
-  if (images.empty() || labels.empty()) {
+                 const SourceArguments& calibration) {
+  if (!calibration.given()) {
     throw ConfigError(
-        "--recalibrate-bn needs --calibration-images and --calibration-labels: training images, not those "
-        "that the model "
-        "is judged by");
+        "--recalibrate-bn needs training images, not those that the model is judged by: "
+        "--calibration-folder, "
+        "--calibration-shards, or --calibration-images and --calibration-labels");
   }
-  const config::SourceConfig source{.idx = config::IdxSource{images, labels}, .limit = num_images};
-  train::recalibrate_batch_norm(
-      *loaded.model,
-      *data::open_source(source, loaded.model->config().channels, loaded.model->config().classes),
-      loaded.data, pass, num_images);
+  const model::Backbone& model = *loaded.model;
+  config::SourceConfig source = calibration.get();
+  if (source.limit == 0) source.limit = num_images;
+  train::recalibrate_batch_norm(*loaded.model,
+                                data::open_source(source, model.config().channels, model.config().classes),
+                                loaded.data, pass, num_images);
 }
 
 ExitCode run_eval(const EvalOptions& options) {
   at::set_num_threads(static_cast<int>(options.threads));
   train::LoadedModel loaded = train::load_model(options.weights, options.which, options.image_size);
-  config::SourceConfig source{.idx = config::IdxSource{options.images, options.labels},
-                              .limit = options.limit};
-  std::unique_ptr<data::Source> images =
-      data::open_source(source, loaded.model->config().channels, loaded.model->config().classes);
-  std::vector<Row> rows = evaluate_all(options, loaded, *images);
+  const model::Backbone& model = *loaded.model;
+  const std::shared_ptr<const data::Source> images =
+      data::open_source(options.source.get(), model.config().channels, model.config().classes);
+  if (options.crop_ratio > 0) loaded.data.crop_ratio = options.crop_ratio;
+  loaded.data.loader_threads = options.threads;
+  std::vector<Row> rows = evaluate_all(options, loaded, images);
   if (options.json)
     print_json(options, rows);
   else

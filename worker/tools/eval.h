@@ -8,21 +8,22 @@
 #include <vector>
 
 #include "common/exit_code.h"
+#include "worker/tools/source_arguments.h"
 #include "worker/train/export_model.h"
 
 namespace cosub::tools {
 
 struct EvalOptions {
-  std::filesystem::path weights;                   // exported folder, checkpoint folder, or .safetensors file
-  std::string which = "ema";                       // of a checkpoint: ema | model
-  std::filesystem::path images, labels;            // IDX files
+  std::filesystem::path weights;  // exported folder, checkpoint folder, or .safetensors file
+  std::string which = "ema";      // of a checkpoint: ema | model
+  SourceArguments source;
   std::vector<std::string> keep;                   // submodels: all, even, odd, first:N, last:N, 0,2,5
   std::vector<std::string> branch_scales = {"1"};  // of submodels: 1, train
   std::int64_t recalibrate_bn =
       0;  // images to estimate BatchNorm's statistics from, for each submodel; 0: as they are
-  std::filesystem::path calibration_images, calibration_labels;  // IDX files
-  std::int64_t limit = 0;                                        // first N images; 0: all
-  std::int64_t image_size = 0;                                   // px; 0: the model's own
+  SourceArguments calibration;  // training images
+  std::int64_t image_size = 0;  // px; 0: the model's own
+  double crop_ratio = 0;        // 0: the model's own
   std::int64_t threads = 1;
   bool json = false;  // one JSON object on stdout instead of a table
 };
@@ -31,9 +32,9 @@ struct EvalOptions {
 model::Pass submodel_pass(const train::LoadedModel& loaded, const std::string& keep,
                           const std::string& branch_scale);
 
-/// train::recalibrate_batch_norm on IDX files; ConfigError where they are not given.
+/// train::recalibrate_batch_norm on the first images of `calibration`; ConfigError where it is not given.
 void recalibrate(train::LoadedModel& loaded, const model::Pass& pass, std::int64_t num_images,
-                 const std::filesystem::path& images, const std::filesystem::path& labels);
+                 const SourceArguments& calibration);
 
 /// Prints the numbers to stdout. Throws what main maps to exit codes.
 ExitCode run_eval(const EvalOptions& options);

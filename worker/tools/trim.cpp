@@ -15,8 +15,7 @@ ExitCode run_trim(const TrimOptions& options) {
   const std::filesystem::path output = new_output_folder(options.output);
   train::LoadedModel loaded = train::load_model(options.weights, options.which);
   const model::Pass pass = submodel_pass(loaded, options.keep, options.branch_scale);
-  if (options.recalibrate_bn > 0)
-    recalibrate(loaded, pass, options.recalibrate_bn, options.calibration_images, options.calibration_labels);
+  if (options.recalibrate_bn > 0) recalibrate(loaded, pass, options.recalibrate_bn, options.calibration);
   const auto trimmed = model::trim(*loaded.model, pass.keep_block, pass.block_scale);
   const nlohmann::json config = train::complete_timm_config(*trimmed, loaded.data);
   const std::string sha256 = train::export_model(*trimmed, config, output);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/exit_code.h"
+#include "worker/tools/source_arguments.h"
 
 namespace cosub::tools {
 
@@ -15,7 +16,7 @@ struct TrimOptions {
   std::string keep;                       // even, odd, first:N, last:N, 0,2,5
   std::string branch_scale = "1";         // 1 | train: folded into the last affine map of each branch
   std::int64_t recalibrate_bn = 0;        // images to estimate BatchNorm's statistics from; 0: as they are
-  std::filesystem::path calibration_images, calibration_labels;  // IDX files
+  SourceArguments calibration;            // training images
 };
 
 /// Prints where the model is and how to load it. Throws what main maps to exit codes.

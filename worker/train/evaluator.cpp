@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "worker/data/eval_loader.h"
+
 namespace cosub::train {
 namespace {
 
@@ -18,10 +20,9 @@ at::Device device_of(model::Backbone& model) {
 }
 
 BatchResult evaluate_batch(model::Backbone& model, const data::EvalBatch& batch, model::Pass pass) {
-  at::Device device = device_of(model);
   pass.images = batch.images.size(0);
   model.seam().begin(pass);
-  at::Tensor logits = model.forward(batch.images.to(device)).to(at::kCPU, at::kDouble);
+  at::Tensor logits = model.forward(batch.images).to(at::kCPU, at::kDouble);
   at::Tensor labels = batch.labels.unsqueeze(1);
   at::Tensor best = std::get<1>(logits.topk(std::min<std::int64_t>(5, logits.size(1)), 1)).eq(labels);
   BatchResult result;
@@ -40,7 +41,7 @@ collective::Range share_of(std::int64_t rank, std::int64_t world_size, std::int6
 
 EvalResult evaluate(model::Backbone& model, collective::Communicator& communicator,
                     const Evaluation& evaluation) {
-  std::int64_t size = evaluation.source.size();
+  std::int64_t size = evaluation.source->size();
   std::int64_t batches = (size + evaluation.batch_images - 1) / evaluation.batch_images;
   collective::Range own = share_of(communicator.rank(), communicator.world_size(), batches);
   std::int64_t counts[3] = {};
@@ -50,12 +51,15 @@ EvalResult evaluate(model::Backbone& model, collective::Communicator& communicat
   model.eval();
   {
     c10::InferenceMode no_gradients;
+    data::EvalLoader loader(evaluation.source, {.data = evaluation.data,
+                                                .image_size = model.config().image_size,
+                                                .num_images = size,
+                                                .batch_images = evaluation.batch_images,
+                                                .begin = own.begin,
+                                                .end = own.end,
+                                                .device = device_of(model)});
     for (std::int64_t b = own.begin; b < own.end; ++b) {
-      std::int64_t first = b * evaluation.batch_images;
-      std::int64_t count = std::min(evaluation.batch_images, size - first);
-      data::EvalBatch batch =
-          data::make_eval_batch(evaluation.source, evaluation.data, model.config().image_size, first, count);
-      BatchResult result = evaluate_batch(model, batch, evaluation.pass);
+      BatchResult result = evaluate_batch(model, loader.next(), evaluation.pass);
       counts[0] += result.top1;
       counts[1] += result.top5;
       counts[2] += result.images;

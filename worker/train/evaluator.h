@@ -7,10 +7,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "common/config/pipeline.h"
 #include "worker/collective/communicator.h"
-#include "worker/data/eval_batch.h"
 #include "worker/data/source.h"
 #include "worker/model/model.h"
 
@@ -23,8 +23,8 @@ struct EvalResult {
 };
 
 struct Evaluation {
-  const data::Source& source;
-  const config::DataConfig& data;   // mean, std
+  std::shared_ptr<const data::Source> source;
+  const config::DataConfig& data;
   model::Pass pass;                 // kFull, or kSubmodel with keep_block; images is filled in per batch
   std::int64_t batch_images = 100;  // the last batch may be smaller
   /// Called after each own batch with the share of own batches done; may be empty.

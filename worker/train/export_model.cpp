@@ -36,6 +36,10 @@ config::DataConfig data_of(const nlohmann::json& timm_config) {
   const nlohmann::json& pretrained = timm_config.at("pretrained_cfg");
   data.mean = pretrained.value("mean", std::vector<double>{});
   data.std = pretrained.value("std", std::vector<double>{});
+  data.crop_ratio = pretrained.value("crop_pct", 1.0);
+  data.interpolation = pretrained.value("interpolation", "bicubic") == "bilinear"
+                           ? config::Interpolation::kBilinear
+                           : config::Interpolation::kBicubic;
   return data;
 }
 
@@ -96,6 +100,9 @@ nlohmann::json complete_timm_config(const model::Backbone& model, const config::
   nlohmann::json& pretrained = config["pretrained_cfg"];
   pretrained["mean"] = per_channel(data.mean, model.config().channels);
   pretrained["std"] = per_channel(data.std, model.config().channels);
+  pretrained["crop_pct"] = data.crop_ratio;
+  pretrained["interpolation"] =
+      data.interpolation == config::Interpolation::kBilinear ? "bilinear" : "bicubic";
   return config;
 }
 

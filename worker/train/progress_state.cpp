@@ -10,7 +10,7 @@
 namespace cosub::train {
 namespace {
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 /// What decides the bits of a run. In the order of telling: what has a name of its own before the whole
 /// config.
@@ -93,7 +93,7 @@ TrainingProgress from_state(const nlohmann::json& state, const config::StageFile
                          .correct = interval.at("correct").get<double>(),
                          .images = interval.at("images").get<std::int64_t>()};
     progress.images = state.at("images").get<std::int64_t>();
-    progress.bad_samples = state.at("bad_samples").get<std::int64_t>();
+    progress.bad_samples = state.at("bad_samples").get<std::set<std::int64_t>>();
     progress.val_top1 = state.at("val_top1").get<double>();
     progress.val_step = state.at("val_step").get<std::int64_t>();
     progress.best_val_top1 = state.at("best_val_top1").get<double>();

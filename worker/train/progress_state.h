@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 #include "common/config/pipeline.h"
@@ -23,9 +24,9 @@ struct TrainingProgress {
   std::int64_t step = 0;  // optimizer steps done
   IntervalSums interval;
   std::int64_t images = 0;
-  std::int64_t bad_samples = 0;
-  double val_top1 = -1;        // newest; -1: none yet
-  std::int64_t val_step = -1;  // after which it was measured
+  std::set<std::int64_t> bad_samples;  // of the training set, that could not be decoded
+  double val_top1 = -1;                // newest; -1: none yet
+  std::int64_t val_step = -1;          // after which it was measured
   double best_val_top1 = -1;
   double seconds = 0;  // spent training, all attempts
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "common/config/pipeline.h"
 #include "worker/data/source.h"
@@ -13,7 +14,7 @@ namespace cosub::train {
 /// Replaces the running statistics by the mean over batches of the first `num_images` images, prepared as for
 /// evaluation, through the submodel that `pass` names. Equal for equal arguments. Nothing happens in a model
 /// without BatchNorm. ConfigError when the source has fewer images.
-void recalibrate_batch_norm(model::Backbone& model, const data::Source& source,
+void recalibrate_batch_norm(model::Backbone& model, const std::shared_ptr<const data::Source>& source,
                             const config::DataConfig& data, model::Pass pass, std::int64_t num_images);
 
 }  // namespace cosub::train

@@ -104,7 +104,7 @@ ExitCode run_task(Job& job) {
       return Trainer(job, train, val).run();
     }
     case config::TaskKind::kEvaluate:
-      return run_evaluate(job, *open(job, data.val, "data.val"));
+      return run_evaluate(job, open(job, data.val, "data.val"));
     case config::TaskKind::kExport:
       return run_export(job);
   }

@@ -107,7 +107,7 @@ void TrainStep::write_sums(const data::Microbatch& batch, const at::Tensor& logi
   tail_[kCorrect].copy_(logits.detach().argmax(1).eq(wanted).sum().to(at::kFloat) /
                         static_cast<double>(views));
   tail_[kImages].fill_(static_cast<double>(images));
-  tail_[kBadSamples].fill_(static_cast<double>(batch.bad_samples));
+  tail_[kBadSamples].fill_(static_cast<double>(batch.bad.size()));
 }
 
 StepOutcome TrainStep::read_sums(std::int64_t step) const {

@@ -35,8 +35,8 @@ struct StepOutcome {
   double correct =
       0;  // images whose views predict the target's largest class; half an image where one of two does
   std::int64_t images = 0;
-  std::int64_t bad_samples = 0;
-  double gradient_norm = 0;  // before clipping
+  std::int64_t bad_samples = 0;  // that the microbatches name
+  double gradient_norm = 0;      // before clipping
   double learning_rate = 0;
   Word word;
 };

@@ -25,8 +25,8 @@ Telemetry::Telemetry(const std::string& address, Metrics::Labels labels)
       steps_(metrics_.counter("cosub_steps_total", "Optimizer steps done by this attempt.")),
       images_(
           metrics_.counter("cosub_images_total", "Images of the global batch trained on by this attempt.")),
-      bad_samples_(
-          metrics_.counter("cosub_bad_samples_total", "Samples that could not be decoded, all ranks.")),
+      bad_samples_(metrics_.counter("cosub_bad_samples_total",
+                                    "Different samples found that cannot be decoded, all ranks.")),
       loss_(metrics_.gauge("cosub_loss", "Training loss, mean of the last log interval.")),
       top1_(metrics_.gauge("cosub_top1", "Training top-1 as a share, mean of the last log interval.")),
       learning_rate_(metrics_.gauge("cosub_learning_rate", "Learning rate of the last step.")),
@@ -35,6 +35,8 @@ Telemetry::Telemetry(const std::string& address, Metrics::Labels labels)
       checkpoint_step_(
           metrics_.gauge("cosub_checkpoint_step", "Step of the newest checkpoint, -1 for none.")),
       resident_bytes_(metrics_.gauge("process_resident_memory_bytes", "Resident memory of this rank.")),
+      data_wait_(metrics_.gauge("cosub_data_wait_share",
+                                "Share of the last log interval that training waited for data.")),
       step_seconds_(metrics_.histogram("cosub_step_seconds", "Seconds per optimizer step.", step_bounds())) {
   for (std::string_view phase : kPhaseNames) {
     phase_seconds_.push_back(&metrics_.counter(
@@ -66,7 +68,6 @@ void Telemetry::step_done(const StepOutcome& outcome, double seconds,
                           const std::array<double, 6>& phase_seconds) {
   steps_.Increment();
   images_.Increment(static_cast<double>(outcome.images));
-  bad_samples_.Increment(static_cast<double>(outcome.bad_samples));
   learning_rate_.Set(outcome.learning_rate);
   gradient_norm_.Set(outcome.gradient_norm);
   step_seconds_.Observe(seconds);
@@ -80,8 +81,13 @@ void Telemetry::checkpoint_done(std::int64_t step) {
   set_progress(progress);
 }
 
-void Telemetry::interval_done(double loss, double top1) {
+void Telemetry::bad_samples_found(std::int64_t count) {
+  bad_samples_.Increment(static_cast<double>(count));
+}
+
+void Telemetry::interval_done(double loss, double top1, double data_wait) {
   loss_.Set(loss);
+  data_wait_.Set(data_wait);
   top1_.Set(top1);
   resident_bytes_.Set(resident_bytes());
 }

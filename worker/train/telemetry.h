@@ -34,12 +34,16 @@ class Telemetry {
 
   void step_done(const StepOutcome& outcome, double seconds, const std::array<double, 6>& phase_seconds);
   void checkpoint_done(std::int64_t step);
-  void interval_done(double loss, double top1);
+  /// `data_wait`: share of the interval's time that the training thread waited for data.
+  void interval_done(double loss, double top1, double data_wait);
+  /// Samples that no rank had met before.
+  void bad_samples_found(std::int64_t count);
 
  private:
   Metrics metrics_;
   prometheus::Counter &steps_, &images_, &bad_samples_;
-  prometheus::Gauge &loss_, &top1_, &learning_rate_, &gradient_norm_, &checkpoint_step_, &resident_bytes_;
+  prometheus::Gauge &loss_, &top1_, &learning_rate_, &gradient_norm_, &checkpoint_step_, &resident_bytes_,
+      &data_wait_;
   prometheus::Histogram& step_seconds_;
   std::vector<prometheus::Counter*> phase_seconds_;
   protocol::Progress progress_;

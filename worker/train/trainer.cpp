@@ -21,7 +21,8 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
       train_(std::move(train)),
       val_(std::move(val)),
       plan_(data::plan_of(job.stage(), train_->size())),
-      schedule_(job.stage().schedule, job.stage().optimizer.lr, plan_.steps_per_epoch()) {
+      schedule_(job.stage().schedule, job.stage().optimizer.lr, plan_.steps_per_epoch()),
+      bad_samples_(job.communicator, job.folder.bad_samples()) {
   on_all_ranks(job_.communicator, "checking the batch", [this] { check_batch(); });
   if (job_.is_root()) store_.emplace(job_.folder.root, job_.attempt, job_.stage().checkpoint.keep);
   build_model();
@@ -95,6 +96,7 @@ void Trainer::restore() {
   progress_ =
       from_state(nlohmann::json::parse(state_text), job_.file, train_->size(), "the newest checkpoint");
   checkpoint_step_ = progress_.step;
+  bad_samples_.restore(progress_.bad_samples);
   broadcast_state(job_.communicator, *state_, &*optimizer_, ema());
   job_.telemetry.checkpoint_done(checkpoint_step_);
   if (job_.is_root()) spdlog::info("going on from the checkpoint of step {}", progress_.step);
@@ -106,7 +108,7 @@ ExitCode Trainer::run() {
   progress.step = progress_.step;
   progress.total_steps = schedule_.total_steps();
   progress.val_top1 = progress_.val_top1;
-  progress.bad_samples = progress_.bad_samples;
+  progress.bad_samples = static_cast<std::int64_t>(progress_.bad_samples.size());
   progress.epoch = static_cast<double>(progress_.step) / static_cast<double>(plan_.steps_per_epoch());
   job_.telemetry.set_progress(progress);
   set_current_step(progress_.step);
@@ -122,17 +124,21 @@ ExitCode Trainer::run() {
 bool Trainer::train() {
   if (progress_.step >= schedule_.total_steps()) return true;
   const config::StageConfig& stage = job_.stage();
-  data::TrainLoader loader(train_, {.data = stage.data,
-                                    .targets = stage.cosub.targets,
-                                    .classes = stage.model.classes,
-                                    .image_size = stage.model.image_size,
-                                    .stream = job_.stream,
-                                    .plan = plan_,
-                                    .first_step = progress_.step,
-                                    .end_step = schedule_.total_steps(),
-                                    .begin = step_->own_microbatches().begin,
-                                    .end = step_->own_microbatches().end,
-                                    .stride = step_->own_microbatches().stride});
+  data::TrainLoader loader(train_,
+                           {.data = stage.data,
+                            .targets = stage.cosub.targets,
+                            .classes = stage.model.classes,
+                            .image_size = stage.model.image_size,
+                            .stream = job_.stream,
+                            .plan = plan_,
+                            .first_step = progress_.step,
+                            .end_step = schedule_.total_steps(),
+                            .begin = step_->own_microbatches().begin,
+                            .end = step_->own_microbatches().end,
+                            .stride = step_->own_microbatches().stride,
+                            .delivery = job_.device.is_cpu() ? data::TrainLoader::Delivery::kInputs
+                                                             : data::TrainLoader::Delivery::kDeviceInputs,
+                            .device = job_.device});
   last_checkpoint_ = Clock::now();
   while (progress_.step < schedule_.total_steps()) {
     StepOutcome outcome = run_step(loader);
@@ -152,15 +158,28 @@ bool Trainer::train() {
 StepOutcome Trainer::run_step(data::TrainLoader& loader) {
   Clock::time_point start = Clock::now();
   Word word{.stop = stop_requested(), .checkpoint = job_.is_root() && checkpoint_due()};
-  StepOutcome outcome = step_->run(
-      progress_.step, [&loader] { return loader.next(); }, schedule_.learning_rate(progress_.step), word);
+  const auto next = [&] {
+    data::Microbatch batch = loader.next();
+    bad_samples_.keep_new(batch.bad);
+    return batch;
+  };
+  StepOutcome outcome = step_->run(progress_.step, next, schedule_.learning_rate(progress_.step), word);
   double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  count(outcome, seconds);
-  job_.telemetry.step_done(outcome, seconds, clock_.take());
+  add_bad_samples(outcome);
+  const std::array<double, 6> phase_seconds = clock_.take();
+  count(outcome, seconds, phase_seconds[static_cast<std::size_t>(Phase::kLoad)]);
+  job_.telemetry.step_done(outcome, seconds, phase_seconds);
   return outcome;
 }
 
-void Trainer::count(const StepOutcome& outcome, double seconds) {
+/// The sums tell every rank alike whether there is anything to tell.
+void Trainer::add_bad_samples(const StepOutcome& outcome) {
+  if (outcome.bad_samples == 0) return;
+  job_.telemetry.bad_samples_found(bad_samples_.exchange(progress_.step));
+  progress_.bad_samples = bad_samples_.known();
+}
+
+void Trainer::count(const StepOutcome& outcome, double seconds, double wait_seconds) {
   ++progress_.step;
   set_current_step(progress_.step);
   IntervalSums& interval = progress_.interval;
@@ -169,15 +188,15 @@ void Trainer::count(const StepOutcome& outcome, double seconds) {
   interval.correct += outcome.correct;
   interval.images += outcome.images;
   progress_.images += outcome.images;
-  progress_.bad_samples += outcome.bad_samples;
   progress_.seconds += seconds;
   interval_seconds_ += seconds;
+  interval_wait_seconds_ += wait_seconds;
   interval_images_ += outcome.images;
 
   protocol::Progress progress = job_.telemetry.progress();
   progress.step = progress_.step;
   progress.epoch = static_cast<double>(progress_.step) / static_cast<double>(plan_.steps_per_epoch());
-  progress.bad_samples = progress_.bad_samples;
+  progress.bad_samples = static_cast<std::int64_t>(progress_.bad_samples.size());
   // The first steps have no interval behind them: show what is known so far.
   if (progress.images_per_second == 0) progress.loss = interval.loss / static_cast<double>(interval.steps);
   double seconds_per_step = progress_.seconds / static_cast<double>(progress_.step);
@@ -187,15 +206,17 @@ void Trainer::count(const StepOutcome& outcome, double seconds) {
 
 void Trainer::log_interval(const StepOutcome& outcome) {
   IntervalSums interval = std::exchange(progress_.interval, {});
-  double seconds = std::exchange(interval_seconds_, 0);
+  double seconds = std::exchange(interval_seconds_, 0),
+         wait_seconds = std::exchange(interval_wait_seconds_, 0);
   double images = static_cast<double>(std::exchange(interval_images_, 0));
 
   protocol::Progress progress = job_.telemetry.progress();
   progress.loss = interval.loss / static_cast<double>(interval.steps);
   progress.top1 = interval.correct / static_cast<double>(interval.images);
   progress.images_per_second = seconds > 0 ? images / seconds : 0;
+  progress.data_wait = seconds > 0 ? wait_seconds / seconds : 0;
   job_.telemetry.set_progress(progress);
-  job_.telemetry.interval_done(progress.loss, progress.top1);
+  job_.telemetry.interval_done(progress.loss, progress.top1, progress.data_wait);
   if (!job_.is_root()) return;
   csv_->append({.step = progress_.step,
                 .epoch = progress.epoch,
@@ -204,12 +225,14 @@ void Trainer::log_interval(const StepOutcome& outcome) {
                 .learning_rate = outcome.learning_rate,
                 .gradient_norm = outcome.gradient_norm,
                 .images_per_second = progress.images_per_second,
-                .bad_samples = progress_.bad_samples,
+                .data_wait = progress.data_wait,
+                .bad_samples = progress.bad_samples,
                 .val_top1 = progress_.val_top1});
   spdlog::info(
-      "step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.3f}  lr {:.2e}  |g| {:.3f}  {:.0f} images/s  {} left",
+      "step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.3f}  lr {:.2e}  |g| {:.3f}  {:.0f} images/s  "
+      "data wait {:.0f} %  {} left",
       progress_.step, schedule_.total_steps(), progress.epoch, progress.loss, progress.top1,
-      outcome.learning_rate, outcome.gradient_norm, progress.images_per_second,
+      outcome.learning_rate, outcome.gradient_norm, progress.images_per_second, 100 * progress.data_wait,
       format_duration(progress.seconds_left));
 }
 
@@ -253,7 +276,7 @@ EvalResult Trainer::validate() {
   std::optional<SwappedValues> averaged;
   if (ema_) averaged.emplace(state_->values(), ema_->average());
   EvalResult result = evaluate(*model_, job_.communicator,
-                               {.source = *val_, .data = job_.stage().data, .pass = {}, .on_progress = {}});
+                               {.source = val_, .data = job_.stage().data, .pass = {}, .on_progress = {}});
   progress_.val_top1 = result.top1;
   progress_.val_step = progress_.step;
   progress_.best_val_top1 = std::max(progress_.best_val_top1, result.top1);
@@ -276,6 +299,7 @@ void Trainer::finish() {
     add_metrics(result.metrics, "", validation);
     result.samples = validation.images;
   }
+  result.metrics["bad_samples"] = static_cast<double>(progress_.bad_samples.size());
   result.param_hash = state_->hash();
   check_equal_on_all_ranks(job_.communicator, result.param_hash, "the hash of the parameters at the end");
   write_result(job_, result);

@@ -12,6 +12,7 @@
 #include "worker/data/loader.h"
 #include "worker/data/source.h"
 #include "worker/train/adamw.h"
+#include "worker/train/bad_samples.h"
 #include "worker/train/ema.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/flat_state.h"
@@ -45,7 +46,8 @@ class Trainer {
   void restore();
   bool train();
   StepOutcome run_step(data::TrainLoader& loader);
-  void count(const StepOutcome& outcome, double seconds);
+  void count(const StepOutcome& outcome, double seconds, double wait_seconds);
+  void add_bad_samples(const StepOutcome& outcome);
   void log_interval(const StepOutcome& outcome);
   bool checkpoint_due() const;
   void commit_checkpoint();
@@ -66,9 +68,11 @@ class Trainer {
   std::optional<MetricsCsv> csv_;           // rank 0
   PhaseClock clock_;
   TrainingProgress progress_;
+  BadSamples bad_samples_;
   std::int64_t checkpoint_step_ = -1;
   Clock::time_point last_checkpoint_ = Clock::now();
-  double interval_seconds_ = 0;  // of this attempt's part of the interval
+  // Of this attempt's part of the interval.
+  double interval_seconds_ = 0, interval_wait_seconds_ = 0;
   std::int64_t interval_images_ = 0;
 };
 

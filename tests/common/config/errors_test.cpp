@@ -101,6 +101,18 @@ TEST(ConfigErrors, NameBoundsOfEachKey) {
   EXPECT_THAT(refusal(with("std: [0.353]", "std: [0]")), HasSubstr("defaults.data.std[0]: found '0'"));
 }
 
+TEST(ConfigErrors, NameThePresetsOfTransforms) {
+  EXPECT_THAT(refusal(with("std: [0.353]", "std: [0.353]\n    augment: three_augmnt")),
+              ::testing::AllOf(HasSubstr("defaults.data.augment: found 'three_augmnt'; allowed: "),
+                               HasSubstr("three_augment_src or rand_augment"),
+                               HasSubstr("Did you mean 'three_augment'?")));
+  const PipelineConfig pipeline = parse(with("std: [0.353]", "std: [0.353]\n    augment: three_augment_src"));
+  const AugmentConfig& augment = pipeline.stages.front().data.augment;
+  EXPECT_EQ(augment.crop, Crop::kSimple);
+  EXPECT_TRUE(augment.three_augment);
+  EXPECT_EQ(augment.color_jitter, 0.3);
+}
+
 TEST(ConfigErrors, NameKeysThatDoNotFitTogether) {
   EXPECT_EQ(refusal(with("global: 128", "global: 100")),
             "p.yaml:10:19: defaults.batch.global: found 100 with batch.micro 32; allowed: a multiple of 32.");

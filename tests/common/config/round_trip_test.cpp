@@ -43,7 +43,18 @@ StageConfig unusual_stage() {
   stage.data.crop_ratio = 0.875;
   stage.data.mean = {0.1};
   stage.data.std = {1e-300};
-  stage.data.augment = {.scale = {0.2, 0.9}, .ratio = {1.0, 2.0}, .crop_padding_px = 3, .flip = 0.1};
+  stage.data.augment = {.scale = {0.2, 0.9},
+                        .ratio = {1.0, 2.0},
+                        .crop_padding_px = 3,
+                        .flip = 0.1,
+                        .three_augment = true,
+                        .color_jitter = 0.3,
+                        .rand_augment = "rand-m9-mstd0.5-inc1",
+                        .erasing = 0.25,
+                        .erasing_mode = ErasingMode::kConst};
+  stage.data.shrink_px = 256;
+  stage.data.cache_gib = 1.5;
+  stage.data.read_timeout = milliseconds(90000);
   stage.data.mix = {0.8, 1e-17, 0.9, 0.25, 0.1};
   stage.data.max_bad_share = 0.3;
   stage.data.loader_threads = 5;

@@ -14,7 +14,7 @@
 #include "common/error.h"
 #include "tests/support/idx_files.h"
 #include "tests/support/temporary_folder.h"
-#include "worker/data/eval_batch.h"
+#include "worker/data/eval_loader.h"
 
 namespace cosub::data {
 namespace {
@@ -69,7 +69,8 @@ class ToyLoader : public ::testing::Test {
     const testing::ToyFiles files =
         testing::write_toy_set(folder_.path(), "train", {.samples = 100, .size_px = 12});
     source_ = open_source({.idx = config::IdxSource{files.images, files.labels}}, 1, 4);
-    options_.data.augment = {.crop_padding_px = 2, .flip = 0.5};
+    options_.data.augment.crop_padding_px = 2;
+    options_.data.augment.flip = 0.5;
     options_.data.mix = {.mixup = 0.8, .cutmix = 1.0, .smoothing = 0.1};
     options_.classes = 4;
     options_.image_size = 14;
@@ -156,7 +157,8 @@ TEST_F(ToyLoader, AugmentationDoesNotDependOnTheMicrobatchsSize) {
 TEST_F(ToyLoader, PaddingIsBlackBeforeNormalising) {
   options_.image_size = 12;
   options_.data.mix = {};
-  options_.data.augment = {.crop_padding_px = 500};
+  options_.data.augment = {};
+  options_.data.augment.crop_padding_px = 500;
   options_.data.mean = {0.25};
   options_.data.std = {0.5};
   const Microbatch microbatch = make_train_microbatch(*source_, options_, 0, 0);
@@ -167,7 +169,7 @@ TEST(TrainLoader, RepeatsOfASampleAreVariedEachInItsOwnWay) {
   TrainLoader::Options options = plain_options(160);
   options.plan = {.size = 160, .global = 16, .micro = 4, .repeats = 4};
   options.end = 4;
-  options.data.augment = {.crop_padding_px = 3};
+  options.data.augment.crop_padding_px = 3;
   const FakeSource source(160);
   std::map<std::int64_t, std::vector<at::Tensor>>
       seen;  // by the pixels' value: they are black or of one value
@@ -245,8 +247,7 @@ TEST(TrainLoader, ABadSampleIsReplacedByTheNextOfTheOrderAndCounted) {
   const Microbatch good = make_train_microbatch(FakeSource(16), options, 0, 0);
   const std::int64_t bad = sample_in(good, 1), next = sample_in(good, 2);
   const Microbatch replaced = make_train_microbatch(FakeSource(16, {bad}), options, 0, 0);
-  EXPECT_EQ(replaced.bad_samples, 1);
-  EXPECT_THAT(replaced.bad_reasons, ::testing::ElementsAre(HasSubstr("sample " + std::to_string(bad))));
+  EXPECT_EQ(replaced.bad, (std::vector<BadSample>{{bad, FakeSource(16).name(bad) + ": cut short"}}));
   EXPECT_EQ(sample_in(replaced, 1), next);
   EXPECT_EQ(sample_in(replaced, 2), next);
   EXPECT_EQ(replaced.targets[1].argmax().item<std::int64_t>(), next % 3);
@@ -302,25 +303,49 @@ TEST(TrainLoader, AnEpochShorterThanAStepIsRefused) {
   EXPECT_THROW(TrainLoader(std::make_shared<FakeSource>(7), plain_options(7)), ConfigError);
 }
 
-TEST(EvalBatch, HoldsTheFilesOrderUnchanged) {
+/// The first batch of `count` images from image `first` on.
+EvalBatch eval_batch(std::shared_ptr<const Source> source, const config::DataConfig& data, std::int64_t size,
+                     std::int64_t number, std::int64_t batch_images, std::int64_t threads = 2) {
+  EvalLoader::Options options{.data = data,
+                              .image_size = size,
+                              .num_images = source->size(),
+                              .batch_images = batch_images,
+                              .begin = number,
+                              .end = number + 1};
+  options.data.loader_threads = threads;
+  return EvalLoader(std::move(source), options).next();
+}
+
+TEST(EvalLoader, KeepsTheSourcesOrderAndDrawsNothing) {
   config::DataConfig data;
   data.mean = {0.0};
   data.std = {1.0};
-  data.augment = {.crop_padding_px = 2, .flip = 1.0};
+  data.augment.crop_padding_px = 2;
+  data.augment.flip = 1.0;
+  data.augment.erasing = 1.0;
   data.mix = {.mixup = 1.0};
-  const FakeSource source(20);
-  const EvalBatch batch = make_eval_batch(source, data, 4, 5, 3);
+  const EvalBatch batch = eval_batch(std::make_shared<FakeSource>(20), data, 4, 2, 3);
   EXPECT_EQ(batch.images.sizes(), (std::vector<std::int64_t>{3, 1, 4, 4}));
   for (int i = 0; i < 3; ++i) {
-    EXPECT_EQ(batch.labels[i].item<std::int64_t>(), (5 + i) % 3);
-    EXPECT_TRUE(batch.images[i].equal(at::full({1, 4, 4}, static_cast<float>(5 + i) / 255.0f)));
+    EXPECT_EQ(batch.labels[i].item<std::int64_t>(), (6 + i) % 3);
+    EXPECT_TRUE(batch.images[i].equal(at::full({1, 4, 4}, static_cast<float>(6 + i) / 255.0f)));
   }
+  EXPECT_EQ(eval_batch(std::make_shared<FakeSource>(20), data, 4, 6, 3).images.size(0), 2) << "the rest";
 }
 
 TEST_F(ToyLoader, AnImageIsTheSameInEveryEvaluationBatch) {
-  const at::Tensor all = make_eval_batch(*source_, options_.data, 17, 0, 100).images;
-  EXPECT_TRUE(make_eval_batch(*source_, options_.data, 17, 31, 1).images.equal(all.narrow(0, 31, 1)));
-  EXPECT_TRUE(make_eval_batch(*source_, options_.data, 17, 60, 40).images.equal(all.narrow(0, 60, 40)));
+  const at::Tensor all = eval_batch(source_, options_.data, 17, 0, 100).images;
+  EXPECT_TRUE(eval_batch(source_, options_.data, 17, 31, 1).images.equal(all.narrow(0, 31, 1)));
+  EXPECT_TRUE(eval_batch(source_, options_.data, 17, 3, 20, 0).images.equal(all.narrow(0, 60, 20)));
+}
+
+TEST(EvalLoader, ABadSampleIsAnErrorThatNamesIt) {
+  try {
+    eval_batch(std::make_shared<FakeSource>(20, std::set<std::int64_t>{7}), {}, 4, 1, 5);
+    FAIL() << "no error";
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("shard-7.tar: sample 7"));
+  }
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "worker/data/crop.h"
+#include "worker/data/normalize.h"
 #include "worker/data/resize.h"
 
 namespace cosub::data {
@@ -137,22 +138,14 @@ StoredImage stored(const Image& image) {
 std::vector<float> trained(const config::DataConfig& data, const Image& image, std::int64_t size,
                            std::int64_t epoch, std::int64_t draw) {
   ImageBuffers buffers;
-  std::vector<float> row(size * size);
-  TrainTransform(data, 1, size, 7).apply(stored(image), epoch, draw, buffers, row.data());
-  for (float& value : row) value = std::round(value * 255);
-  return row;
-}
-
-config::DataConfig unnormalised() {
-  config::DataConfig data;
-  data.mean = {0.0};
-  data.std = {1.0};
-  return data;
+  TrainTransform(data, 1, size, 7).apply(stored(image), epoch, draw, buffers);
+  return {buffers.a.pixels.begin(), buffers.a.pixels.begin() + size * size};
 }
 
 TEST(TrainTransform, PlacementsAreUniformAndKeyedByEpochAndDraw) {
-  config::DataConfig data = unnormalised();
-  data.augment = {.crop_padding_px = 1, .flip = 0.25};
+  config::DataConfig data;
+  data.augment.crop_padding_px = 1;
+  data.augment.flip = 0.25;
   Image image;
   image.reshape(3, 3, 1);
   for (int i = 0; i < 9; ++i) image.pixels[i] = static_cast<std::uint8_t>(i + 1);
@@ -173,7 +166,7 @@ TEST(TrainTransform, PlacementsAreUniformAndKeyedByEpochAndDraw) {
 }
 
 TEST(TrainTransform, SimpleCropIsAWindowOfTheMirroredImageResizedByItsShorterSide) {
-  config::DataConfig data = unnormalised();
+  config::DataConfig data;
   data.augment.crop = config::Crop::kSimple;
   const Image image = pattern(24, 16, 1);
   const Image smaller = resized(image, 12, 8, config::Interpolation::kBicubic);
@@ -191,7 +184,7 @@ TEST(TrainTransform, SimpleCropIsAWindowOfTheMirroredImageResizedByItsShorterSid
 }
 
 TEST(TrainTransform, RandomResizedCropStaysInsideAndVaries) {
-  config::DataConfig data = unnormalised();
+  config::DataConfig data;
   data.augment.crop = config::Crop::kRandomResized;
   Image image;
   image.reshape(40, 60, 1);
@@ -212,7 +205,7 @@ TEST(TrainTransform, RandomResizedCropStaysInsideAndVaries) {
 }
 
 TEST(EvalTransform, IsTheCentreOfTheImageResizedByItsShorterSide) {
-  config::DataConfig data = unnormalised();
+  config::DataConfig data;
   data.crop_ratio = 0.8;
   const Image image = pattern(31, 20, 1);
   const Image smaller =
@@ -220,9 +213,8 @@ TEST(EvalTransform, IsTheCentreOfTheImageResizedByItsShorterSide) {
   Image expected;
   crop(smaller, {4, 1, 8, 8}, Padding::kZero, expected);  // (15 - 8) / 2 = 3.5 rounds to even
   ImageBuffers buffers;
-  std::vector<float> row(64);
-  EvalTransform(data, 1, 8).apply(stored(image), buffers, row.data());
-  for (int i = 0; i < 64; ++i) EXPECT_EQ(std::lround(row[i] * 255), expected.pixels[i]) << i;
+  EvalTransform(data, 1, 8).apply(stored(image), buffers);
+  for (int i = 0; i < 64; ++i) EXPECT_EQ(buffers.a.pixels[i], expected.pixels[i]) << i;
 }
 
 TEST(Normalizer, EqualsToTensorAndNormalize) {

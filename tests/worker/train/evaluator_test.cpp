@@ -6,7 +6,7 @@
 #include "tests/support/temporary_folder.h"
 #include "tests/worker/train/toy_stage.h"
 #include "worker/collective/single_communicator.h"
-#include "worker/data/eval_batch.h"
+#include "worker/data/eval_loader.h"
 
 namespace cosub::train {
 namespace {
@@ -34,7 +34,7 @@ class Evaluator : public ::testing::Test {
   }
   EvalResult run(std::int64_t batch_images, const model::Pass& pass = {}) {
     return evaluate(*model_, alone_,
-                    {.source = *val_,
+                    {.source = val_,
                      .data = file_.stage.data,
                      .pass = pass,
                      .batch_images = batch_images,
@@ -44,13 +44,16 @@ class Evaluator : public ::testing::Test {
   testing::TemporaryFolder folder_;
   config::StageFile file_;
   std::shared_ptr<model::Backbone> model_;
-  std::unique_ptr<data::Source> val_;
+  std::shared_ptr<const data::Source> val_;
   collective::SingleCommunicator alone_;
 };
 
 TEST_F(Evaluator, AgreesWithOneForwardOverAllImages) {
   EvalResult result = run(10);
-  data::EvalBatch all = data::make_eval_batch(*val_, file_.stage.data, 14, 0, 34);
+  data::EvalBatch all =
+      data::EvalLoader(
+          val_, {.data = file_.stage.data, .image_size = 14, .num_images = 34, .batch_images = 34, .end = 1})
+          .next();
   model_->eval();
   at::NoGradGuard no_grad;
   model_->seam().begin({.kind = model::Pass::Kind::kFull, .images = 34});

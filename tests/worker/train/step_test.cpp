@@ -25,7 +25,11 @@ class Step : public ::testing::Test {
       at::Tensor images =
           (at::arange(4 * 14 * 14, at::kFloat) * 0.37 + static_cast<double>(m)).sin().view({4, 1, 14, 14});
       at::Tensor targets = at::one_hot((at::arange(4) + m).remainder(4), 4).to(at::kFloat);
-      batches_.push_back({.step = 0, .index = m, .images = images, .targets = targets, .bad_samples = m});
+      batches_.push_back({.step = 0,
+                          .index = m,
+                          .images = images,
+                          .targets = targets,
+                          .bad = std::vector<data::BadSample>(m)});
     }
   }
 

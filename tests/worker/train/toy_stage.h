@@ -59,7 +59,8 @@ inline config::StageFile toy_stage(const std::filesystem::path& data_folder,
   ToyFiles val = write_toy_set(data_folder, "val", {.samples = 34, .first_sample = 96, .compressed = false});
   stage.data.train.idx = config::IdxSource{train.images, train.labels};
   stage.data.val.idx = config::IdxSource{val.images, val.labels};
-  stage.data.augment = {.crop_padding_px = 1, .flip = 0.5};
+  stage.data.augment.crop_padding_px = 1;
+  stage.data.augment.flip = 0.5;
   stage.data.mix = {.mixup = 0.2, .cutmix = 0.2, .prob = 0.5, .switch_prob = 0.5, .smoothing = 0.0};
   stage.optimizer.lr = 5e-3;
   stage.optimizer.clip_norm = 1.0;

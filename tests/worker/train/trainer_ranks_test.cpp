@@ -88,10 +88,10 @@ TEST_F(TrainerRanks, StopTogetherWhenOneIsAsked) {
 TEST_F(TrainerRanks, EvaluateEachImageOnceInUnevenSplits) {
   config::StageFile file = stage(folder_ / "eval", testing::toy_vit());
   auto model = model::create(file.stage.model, 5);
-  auto val = data::open_source(file.stage.data.val, 1, 4);
+  const std::shared_ptr<const data::Source> val = data::open_source(file.stage.data.val, 1, 4);
   for (std::int64_t batch : {3, 10, 34}) {  // 12, 4 and 1 batches
     Evaluation evaluation{
-        .source = *val, .data = file.stage.data, .pass = {}, .batch_images = batch, .on_progress = {}};
+        .source = val, .data = file.stage.data, .pass = {}, .batch_images = batch, .on_progress = {}};
     EvalResult one = evaluate(*model, alone_, evaluation);
     EvalResult together = evaluate(*model, world(), evaluation);
     EXPECT_EQ(together.images, 34);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace cosub::data {
 
@@ -13,15 +14,12 @@ inline std::uint8_t luma(std::uint8_t r, std::uint8_t g, std::uint8_t b) {
 /// One row of `width` pixels of `from_channels` (1: grey, 3: RGB) to `to_channels` (1 or 3).
 inline void convert_row(const std::uint8_t* from, std::int64_t from_channels, std::int64_t width,
                         std::int64_t to_channels, std::uint8_t* to) {
-  for (std::int64_t x = 0; x < width; ++x) {
-    const std::uint8_t* in = from + x * from_channels;
-    if (from_channels == to_channels) {
-      for (std::int64_t c = 0; c < to_channels; ++c) to[x * to_channels + c] = in[c];
-    } else if (to_channels == 1) {
-      to[x] = luma(in[0], in[1], in[2]);
-    } else {
-      to[3 * x] = to[3 * x + 1] = to[3 * x + 2] = in[0];
-    }
+  if (from_channels == to_channels) {
+    std::memcpy(to, from, static_cast<std::size_t>(width * to_channels));
+  } else if (to_channels == 1) {
+    for (std::int64_t x = 0; x < width; ++x) to[x] = luma(from[3 * x], from[3 * x + 1], from[3 * x + 2]);
+  } else {
+    for (std::int64_t x = 0; x < width; ++x) to[3 * x] = to[3 * x + 1] = to[3 * x + 2] = from[x];
   }
 }
 

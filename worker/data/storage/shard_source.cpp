@@ -81,9 +81,11 @@ class ShardSource : public Source {
   std::int64_t channels() const override { return channels_; }
   std::int64_t label(std::int64_t index) const override { return record(index).label; }
   std::string name(std::int64_t index) const override;
+  std::string place(std::int64_t index) const override;
   StoredImage read(std::int64_t index, ByteBuffer& buffer) const override;
 
  private:
+  void check_record(std::int64_t index) const;
   const Shard& shard_of(std::int64_t index) const {
     return *std::prev(std::ranges::upper_bound(shards_, index, {}, &Shard::first));
   }
@@ -108,12 +110,31 @@ std::string ShardSource::name(std::int64_t index) const {
     }
   } catch (const Error&) {  // whoever asks for a name has another error to tell
   }
-  return fmt::format("{}: sample {} at byte {}", shard.path.string(), index - shard.first, offset);
+  return place(index);
+}
+
+std::string ShardSource::place(std::int64_t index) const {
+  const Shard& shard = shard_of(index);
+  return fmt::format("{}: sample {} at byte {}", shard.path.string(), index - shard.first,
+                     record(index).offset);
+}
+
+/// The index's table has a hash, its records have none: they are as many as samples.
+void ShardSource::check_record(std::int64_t index) const {
+  const ShardEntry& entry = *shard_of(index).entry;
+  const SampleRecord& sample = record(index);
+  const bool lies_inside = sample.offset <= entry.file_size && sample.size <= entry.file_size - sample.offset;
+  if (lies_inside && sample.label >= 0 && sample.label <= entry.max_label) return;
+  throw DataError(
+      fmt::format("{}: the index says {} bytes, label {}, which does not fit its shard: it is "
+                  "damaged; write it again with: cosub data index --again",
+                  place(index), sample.size, sample.label));
 }
 
 StoredImage ShardSource::read(std::int64_t index, ByteBuffer& buffer) const {
   const Shard& shard = shard_of(index);
   const SampleRecord& sample = record(index);
+  check_record(index);
   const std::shared_ptr<const Descriptor> file = open_.get(shard);
   buffer.resize(sample.size, boost::container::default_init);
   std::size_t done = 0;

@@ -53,7 +53,7 @@ void show(const Job& job, std::size_t part, std::size_t num_parts, double share_
 
 }  // namespace
 
-ExitCode run_evaluate(Job& job, const data::Source& val) {
+ExitCode run_evaluate(Job& job, const std::shared_ptr<const data::Source>& val) {
   job.telemetry.set_phase("evaluating");
   LoadedModel loaded = load_finished_model(job);
   if (job.is_root()) spdlog::info("evaluating {}", loaded.description);
@@ -61,7 +61,7 @@ ExitCode run_evaluate(Job& job, const data::Source& val) {
   if (data.mean.empty()) data.mean = loaded.data.mean;
   if (data.std.empty()) data.std = loaded.data.std;
 
-  StageResult result{.step = 0, .metrics = {}, .export_path = {}, .samples = val.size(), .param_hash = {}};
+  StageResult result{.step = 0, .metrics = {}, .export_path = {}, .samples = val->size(), .param_hash = {}};
   result.param_hash = FlatState(*loaded.model).hash();
   check_equal_on_all_ranks(job.communicator, result.param_hash, "the hash of the parameters");
 

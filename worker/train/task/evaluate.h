@@ -9,6 +9,6 @@
 namespace cosub::train {
 
 /// Collective. kDone with result.json written; kInterrupted when asked to stop before all was evaluated.
-ExitCode run_evaluate(Job& job, const data::Source& val);
+ExitCode run_evaluate(Job& job, const std::shared_ptr<const data::Source>& val);
 
 }  // namespace cosub::train

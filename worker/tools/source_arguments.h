@@ -1,0 +1,25 @@
+// The options of a command that reads samples without a pipeline file.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "common/config/pipeline.h"
+
+namespace cosub::tools {
+
+struct SourceArguments {
+  config::SourceConfig source;
+  config::IdxSource idx;  // --images and --labels
+
+  bool given() const { return source.given() || !idx.images.empty(); }
+  /// ConfigError that names the options when there is not exactly one source.
+  config::SourceConfig get() const;
+  std::string prefix = "--";
+};
+
+/// Adds --folder, --list, --shards, --images, --labels, --class-map and --limit, or, with another prefix than
+/// "--", such as "--calibration-", --calibration-folder and so on. `arguments` must outlive the parsing.
+void add_source(CLI::App& app, SourceArguments& arguments, const std::string& prefix = "--");
+
+}  // namespace cosub::tools
