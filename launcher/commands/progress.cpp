@@ -1,13 +1,12 @@
 #include "launcher/commands/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
+#include "common/terminal.h"
 #include "common/text.h"
 
 namespace cosub::commands {
@@ -15,25 +14,12 @@ namespace cosub::commands {
 using protocol::PipelineView;
 using protocol::StageView;
 constexpr auto kPlainInterval = std::chrono::seconds(10);
-constexpr int kBarCells = 24;
 constexpr double kSlowData = 0.1;  // share of the time spent waiting for data from which on it is shown
 
 namespace {
 
-std::string painted(const std::string& text, const char* code, bool colour) {
-  return colour ? fmt::format("\033[{}m{}\033[0m", code, text) : text;
-}
-
 std::string percent(double share) {
   return fmt::format("{:.2f} %", 100 * share);
-}
-
-std::string bar(double share, bool colour) {
-  const int filled = static_cast<int>(std::lround(std::clamp(share, 0.0, 1.0) * kBarCells));
-  std::string done, left;
-  for (int i = 0; i < filled; ++i) done += "━";
-  for (int i = filled; i < kBarCells; ++i) left += "─";
-  return painted(done, "36", colour) + painted(left, "2", colour);
 }
 
 double result(const StageView& stage, const std::string& name, double otherwise) {
@@ -49,26 +35,8 @@ bool has_ended(const StageView& stage) {
   return stage.state == "succeeded" || stage.state == "failed" || stage.state == "stopped";
 }
 
-std::size_t terminal_columns() {
-  winsize size{};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-bool starts_code_point(char c) {
-  return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-}
-
-/// A live line must not wrap, or erasing it would leave pieces behind.
 std::string fitting_line(const StageView& stage, std::size_t columns) {
-  const std::string plain = line_of_progress(stage, false);
-  if (static_cast<std::size_t>(std::count_if(plain.begin(), plain.end(), starts_code_point)) < columns) {
-    return line_of_progress(stage, true);
-  }
-  std::size_t shown = 0, end = 0;
-  for (; end < plain.size(); ++end) {
-    if (starts_code_point(plain[end]) && ++shown == columns) break;
-  }
-  return plain.substr(0, end);
+  return fitting(line_of_progress(stage, false), line_of_progress(stage, true), columns);
 }
 
 }  // namespace
@@ -77,7 +45,8 @@ std::string line_of_progress(const StageView& stage, bool colour) {
   const auto& p = stage.progress;
   const double share =
       p.total_steps > 0 ? static_cast<double>(p.step) / static_cast<double>(p.total_steps) : 0.0;
-  std::string line = fmt::format("{:<12} {} {:>3.0f} %", stage.name, bar(share, colour), 100 * share);
+  std::string line =
+      fmt::format("{:<12} {} {:>3.0f} %", stage.name, progress_bar(share, colour), 100 * share);
   if (p.phase != "training") {
     line += fmt::format("  {}", p.phase);
     if (p.phase == "evaluating" && p.images_per_second > 0)
@@ -200,7 +169,7 @@ void ProgressPrinter::show(const PipelineView& pipeline) {
   for (const StageView& stage : pipeline.stages) {
     if (!runs_now(stage)) continue;
     if (style_ == Style::kLive) {
-      print_line(fitting_line(stage, terminal_columns()));
+      print_line(fitting_line(stage, terminal_columns(STDOUT_FILENO)));
       ++live_lines_;
     } else if (now - last_plain_[stage.name] >= kPlainInterval) {
       last_plain_[stage.name] = now;
