@@ -31,12 +31,6 @@ std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-/// Where a temporary's name says who writes it, so that remove_stale_temporaries can ask whether that one
-/// lives.
-std::string temporary_suffix() {
-  return fmt::format(".tmp.{}.{}.{}", host_name(), getpid(), new_uuid().substr(0, 8));
-}
-
 void for_each_chunk(const fs::path& path, const std::function<void(std::span<const std::byte>)>& visit) {
   const Descriptor file = open_file(path, O_RDONLY, "read");
   std::vector<std::byte> buffer(std::size_t{1} << 16);
@@ -69,18 +63,26 @@ pid_t writer_of_temporary(const std::string& name) {
 
 }  // namespace
 
+fs::path temporary_beside(const fs::path& path) {
+  return path.string() + fmt::format(".tmp.{}.{}.{}", host_name(), getpid(), new_uuid().substr(0, 8));
+}
+
+void replace_file(const fs::path& from, const fs::path& path) {
+  if (::rename(from.c_str(), path.c_str()) != 0) throw io_error("replace", path, errno);
+  fsync_path(parent_of(path));
+}
+
 void write_file_atomically(const fs::path& path, std::string_view content, int mode) {
-  const fs::path temporary = path.string() + temporary_suffix();
+  const fs::path temporary = temporary_beside(path);
   try {
     const Descriptor file = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, "create", mode);
     write_all(file, bytes_of(content), temporary);
     fsync_file(file, temporary);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) throw io_error("replace", path, errno);
+    replace_file(temporary, path);
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
   }
-  fsync_path(parent_of(path));
 }
 
 void write_new_file(const fs::path& path, std::span<const std::byte> content, int mode) {

@@ -16,6 +16,12 @@ namespace cosub {
 /// open(2).
 void write_file_atomically(const std::filesystem::path& path, std::string_view content, int mode = 0644);
 
+/// The two halves of that, for content that is written piece by piece: a name beside `path` that tells who
+/// writes (remove_stale_temporaries asks whether that one lives), and rename(2) over `path` with the fsync of
+/// its folder; the file itself is fsynced before.
+std::filesystem::path temporary_beside(const std::filesystem::path& path);
+void replace_file(const std::filesystem::path& from, const std::filesystem::path& path);
+
 /// Writes and fsyncs `path` and its folder; refuses to replace an existing file.
 void write_new_file(const std::filesystem::path& path, std::span<const std::byte> content, int mode = 0644);
 

@@ -27,6 +27,7 @@ enum class Purpose : std::uint32_t {
   kColorJitter = 10,
   kRandAugment = 11,
   kErasing = 12,
+  kPack = 13,
 };
 
 /// One 64-bit stream identity for (run seed, stage name): XXH64 of the name, seeded by the run's seed.

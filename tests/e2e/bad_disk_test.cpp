@@ -130,6 +130,30 @@ TEST_F(FullDisk, AtTheExportLeavesNoHalfModel) {
   EXPECT_EQ(sha256_file(disk() / "model/model.safetensors"), exported_sha256(run_folder()));
 }
 
+TEST_F(FullDisk, DuringPackingKeepsTheShardsAndGoesOnWhenThereIsRoom) {
+  mount_disk(kMiB);
+  const std::vector<std::string> command{program("cosub"),
+                                         "data",
+                                         "pack",
+                                         "--images",
+                                         data("train-images-idx3-ubyte"),
+                                         "--labels",
+                                         data("train-labels-idx1-ubyte"),
+                                         "--samples-per-shard",
+                                         "8",
+                                         "--output",
+                                         disk() / "packed"};
+  fill(100 << 10);  // all would take twice as much
+  expect_refusal(run_program(command), ExitCode::kFailure,
+                 {(disk() / "packed/.pack").string(), "No space left", "the same command goes on"});
+  EXPECT_TRUE(fs::exists(disk() / "packed/000000.tar"));
+  EXPECT_FALSE(fs::exists(disk() / "packed/shards.index"));
+  make_room();
+  expect_success(run_program(command));
+  EXPECT_TRUE(fs::exists(disk() / "packed/000007.tar"));
+  EXPECT_TRUE(fs::exists(disk() / "packed/shards.index"));
+}
+
 /// A quota on the size of a file (ulimit -f) is such an error too, not a death by SIGXFSZ.
 TEST_F(FullDisk, FileSizeLimitIsNamedByAWorkerOfItsOwn) {
   expect_success(run());

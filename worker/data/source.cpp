@@ -15,7 +15,7 @@ namespace {
 std::unique_ptr<Source> open_idx(const config::SourceConfig& config, std::int64_t channels,
                                  std::int64_t classes) {
   auto source = open_idx_source(*config.idx, config.limit, classes);
-  if (source->channels() == channels) return source;
+  if (channels == 0 || source->channels() == channels) return source;
   throw ConfigError(fmt::format("{}: its images have {} channel{}; model.channels is {}",
                                 config.idx->images.string(), source->channels(),
                                 source->channels() == 1 ? "" : "s", channels));

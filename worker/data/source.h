@@ -38,9 +38,9 @@ class Source {
   virtual StoredImage read(std::int64_t index, ByteBuffer& buffer) const = 0;
 };
 
-/// Opens what the config names, for images of `channels` (1 or 3) and labels below `classes`. Blocks while it
-/// reads. DataError (file, what was found, what is expected, remedy) on missing or bad content, IoError when
-/// a file cannot be read just now.
+/// Opens what the config names, for images of `channels` (1 or 3; 0: not decoded by channels()) and labels
+/// below `classes`. Blocks while it reads. DataError (file, what was found, what is expected, remedy) on
+/// missing or bad content, IoError when a file cannot be read just now.
 std::unique_ptr<Source> open_source(const config::SourceConfig& config, std::int64_t channels,
                                     std::int64_t classes);
 

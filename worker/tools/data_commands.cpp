@@ -8,6 +8,8 @@
 #include "worker/tools/data_bench.h"
 #include "worker/tools/data_index.h"
 #include "worker/tools/data_order.h"
+#include "worker/tools/data_pack.h"
+#include "worker/tools/data_stats.h"
 #include "worker/tools/data_verify.h"
 #include "worker/tools/source_arguments.h"
 
@@ -123,9 +125,11 @@ void add_bench(CLI::App& data, Chosen& chosen) {
 }  // namespace
 
 void add_data_commands(CLI::App& app, Chosen& chosen) {
-  CLI::App* data = app.add_subcommand("data", "Index, check, list and time samples");
+  CLI::App* data = app.add_subcommand("data", "Pack, index, check, count, list and time samples");
+  add_data_pack(*data, chosen);
   add_index(*data, chosen);
   add_verify(*data, chosen);
+  add_data_stats(*data, chosen);
   add_order(*data, chosen);
   add_bench(*data, chosen);
   data->require_subcommand(1);

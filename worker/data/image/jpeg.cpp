@@ -42,7 +42,7 @@ class Decompressor {
   ImageInfo read_header(std::span<const std::uint8_t> bytes) {
     if (!try_read_header(bytes)) throw failure();
     if (is_cut_short_) throw cut_short();
-    return {ImageFormat::kJpeg, info_.image_height, info_.image_width};
+    return {ImageFormat::kJpeg, info_.image_height, info_.image_width, info_.num_components};
   }
 
   /// After read_header().

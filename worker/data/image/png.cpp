@@ -78,8 +78,10 @@ ImageInfo read_png_info(std::span<const std::uint8_t> bytes) {
   Session session{.bytes = bytes};
   open(session);
   if (!read_header(session)) throw failure(session);
+  const bool is_palette = png_get_color_type(session.png, session.info) == PNG_COLOR_TYPE_PALETTE;
   return {ImageFormat::kPng, png_get_image_height(session.png, session.info),
-          png_get_image_width(session.png, session.info)};
+          png_get_image_width(session.png, session.info),
+          is_palette ? 3 : png_get_channels(session.png, session.info)};
 }
 
 void decode_png(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels,

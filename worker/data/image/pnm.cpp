@@ -52,7 +52,7 @@ Header read_header(std::span<const std::uint8_t> bytes) {
 
 ImageInfo read_pnm_info(std::span<const std::uint8_t> bytes) {
   const Header header = read_header(bytes);
-  return {ImageFormat::kPnm, header.height, header.width};
+  return {ImageFormat::kPnm, header.height, header.width, static_cast<int>(header.channels)};
 }
 
 void decode_pnm(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels,

@@ -2,19 +2,17 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <exception>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "common/atomic_file.h"
 #include "common/descriptor.h"
 #include "common/error.h"
 #include "worker/data/storage/class_map.h"
+#include "worker/data/storage/in_threads.h"
 #include "worker/data/storage/shard_index_file.h"
 #include "worker/data/storage/tar.h"
 
@@ -177,30 +175,6 @@ void write_index(const fs::path& folder, const std::map<std::string, IndexedShar
                    shard.records.size() * sizeof(SampleRecord));
   }
   write_file_atomically(folder / kShardIndexName, content);
-}
-
-/// One after the other from `count` threads; the first error ends it.
-void in_threads(std::int64_t threads, std::size_t count, const std::function<void(std::size_t)>& work) {
-  std::atomic<std::size_t> next = 0;
-  std::mutex mutex;
-  std::exception_ptr error;
-  const auto run = [&] {
-    for (std::size_t i; (i = next++) < count;) {
-      try {
-        work(i);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!error) error = std::current_exception();
-        next = count;
-      }
-    }
-  };
-  {
-    std::vector<std::jthread> others;
-    for (std::int64_t i = 1; i < threads; ++i) others.emplace_back(run);
-    run();
-  }
-  if (error) std::rethrow_exception(error);
 }
 
 /// a{00..12}b -> a00b, ..., a12b; a{x,y}b -> axb, ayb; the first braces only.

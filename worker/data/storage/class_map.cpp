@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <sstream>
 
@@ -37,6 +38,26 @@ std::int64_t class_of(std::string_view text, const ClassMap& classes, const std:
   throw DataError(
       fmt::format("{}: label '{}' found; expected a number{}", where, text,
                   classes.empty() ? ", or give the names with a class map" : " or a name of the class map"));
+}
+
+std::vector<std::string> sub_folders(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  for (const std::filesystem::directory_entry& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+std::vector<std::string> class_names(const config::SourceConfig& config) {
+  if (config.class_map.empty()) {
+    return config.folder.empty() || !config.list.empty() ? std::vector<std::string>()
+                                                         : sub_folders(config.folder);
+  }
+  const ClassMap classes = read_class_map(config.class_map);
+  std::vector<std::string> names(classes.size());
+  for (const auto& [name, number] : classes) names.at(number) = name;
+  return names;
 }
 
 }  // namespace cosub::data

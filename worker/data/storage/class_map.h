@@ -5,6 +5,9 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
+
+#include "common/config/pipeline.h"
 
 namespace cosub::data {
 
@@ -17,5 +20,12 @@ ClassMap read_class_map(const std::filesystem::path& file);
 /// The class that `text` means: a number, or a name in the map. DataError, beginning with `where`, when it is
 /// neither.
 std::int64_t class_of(std::string_view text, const ClassMap& classes, const std::string& where);
+
+/// The names of the folders in `folder`, sorted by bytes: ImageFolder's classes.
+std::vector<std::string> sub_folders(const std::filesystem::path& folder);
+
+/// The names of a source's classes in the order of their numbers: its class map's, else its folder's
+/// sub-folders; empty where it has none.
+std::vector<std::string> class_names(const config::SourceConfig& config);
 
 }  // namespace cosub::data

@@ -63,11 +63,7 @@ std::vector<std::string> files_of_class(const fs::path& folder, const std::strin
 
 ClassMap classes_of(const config::SourceConfig& config) {
   ClassMap classes = read_class_map(config.class_map);
-  std::vector<std::string> names;
-  for (const fs::directory_entry& entry : fs::directory_iterator(config.folder)) {
-    if (entry.is_directory()) names.push_back(entry.path().filename().string());
-  }
-  std::ranges::sort(names);
+  const std::vector<std::string> names = sub_folders(config.folder);
   if (names.empty()) {
     throw DataError(fmt::format("{}: no sub-folder in it; one per class is expected, with the class's images",
                                 config.folder.string()));

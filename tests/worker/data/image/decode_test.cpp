@@ -191,6 +191,12 @@ TEST(Decode, ReadsSizesAndFormats) {
     EXPECT_EQ(info.format, format);
     EXPECT_EQ(info.height, 5);
     EXPECT_EQ(info.width, 8);
+    EXPECT_EQ(info.channels, 3);
+  }
+  const Image grey = make_photograph(5, 8, 1);
+  for (const auto& bytes : {encode_jpeg(grey), encode_png(grey), encode_pnm(grey)}) {
+    EXPECT_EQ(read_info(bytes).channels, 1);
+    EXPECT_EQ(read_info(bytes).decoded_channels(), 1);
   }
 }
 

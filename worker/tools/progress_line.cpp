@@ -1,0 +1,60 @@
+#include "worker/tools/progress_line.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+
+#include "common/terminal.h"
+#include "common/text.h"
+
+namespace cosub::tools {
+namespace {
+
+constexpr auto kInterval = std::chrono::milliseconds(100);
+
+}  // namespace
+
+std::string line_of(const std::string& what, const ImageProgress& progress, bool colour) {
+  const double share =
+      progress.of > 0 ? static_cast<double>(progress.done) / static_cast<double>(progress.of) : 0.0;
+  std::string line = fmt::format("{}  {} {:>3.0f} %  {}/{} images", what, progress_bar(share, colour),
+                                 std::floor(100 * share), format_count(static_cast<double>(progress.done)),
+                                 format_count(static_cast<double>(progress.of)));
+  if (progress.done_now == 0 || progress.seconds <= 0) return line;
+  const double rate = static_cast<double>(progress.done_now) / progress.seconds;
+  line += fmt::format("  {} images/s", format_count(std::round(rate)));
+  if (progress.bytes_now > 0)
+    line += fmt::format("  {}", format_bytes(static_cast<double>(progress.bytes_now)));
+  return line +
+         fmt::format("  {} left", format_duration(static_cast<double>(progress.of - progress.done) / rate));
+}
+
+ProgressLine::ProgressLine(std::string what)
+    : what_(std::move(what)),
+      is_terminal_(::isatty(STDERR_FILENO) != 0),
+      start_(std::chrono::steady_clock::now()),
+      shown_(start_) {}
+
+ProgressLine::~ProgressLine() {
+  if (is_terminal_) fmt::print(stderr, "\r\033[K");
+}
+
+double ProgressLine::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+void ProgressLine::show(ImageProgress progress) {
+  if (!is_terminal_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - shown_ < kInterval) return;
+  shown_ = now;
+  progress.seconds = seconds();
+  fmt::print(stderr, "\r{}\033[K",
+             fitting(line_of(what_, progress, false), line_of(what_, progress, true),
+                     terminal_columns(STDERR_FILENO)));
+  std::fflush(stderr);
+}
+
+}  // namespace cosub::tools
