@@ -1,6 +1,6 @@
 """What the parity scripts share: models of timm with redrawn weights, calls of our tools, comparisons.
 
-Each script takes the path of model_tool. Everything missing ends it with a remedy and a non-zero status.
+Each script takes the path of its tool. Everything missing ends it with a remedy and a non-zero status.
 """
 import pathlib
 import subprocess
@@ -145,9 +145,9 @@ def check_close(what, ours, theirs, limit):
     return found
 
 
-def main(tests):
+def main(tests, make_tool=Tool):
     if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} PATH_OF_model_tool")
-    tool = Tool(sys.argv[1])
+        sys.exit(f"usage: {sys.argv[0]} PATH_OF_TOOL")
+    tool = make_tool(sys.argv[1])
     for test in tests:
         print(f"{test.__name__}: {test(tool)}", flush=True)

@@ -34,13 +34,15 @@ std::vector<ErasedBox> draw_erasing(const ErasingConfig& config, std::int64_t he
                                     KeyedRandom& random) {
   std::vector<ErasedBox> boxes;
   if (random.uniform() >= config.probability) return boxes;
-  const std::int64_t count = config.min_count + draw_to(config.max_count - config.min_count, random);
-  const double share = static_cast<double>(height * width) / static_cast<double>(count);
-  const double log_max = -std::log(config.min_aspect);
+  std::int64_t count = config.min_count;
+  if (config.max_count > count) count += draw_to(config.max_count - count, random);
+  const auto whole = static_cast<double>(height * width);
+  const double log_min = std::log(config.min_aspect), log_max = std::log(1 / config.min_aspect);
   for (std::int64_t i = 0; i < count; ++i) {
     for (int attempt = 0; attempt < kTries; ++attempt) {
-      const double area = share * (config.min_area + (config.max_area - config.min_area) * random.uniform());
-      const double aspect = std::exp(log_max * (2 * random.uniform() - 1));
+      const double share = config.min_area + (config.max_area - config.min_area) * random.uniform();
+      const double area = share * whole / static_cast<double>(count);
+      const double aspect = std::exp(log_min + (log_max - log_min) * random.uniform());
       Region region;
       region.height = static_cast<std::int64_t>(std::nearbyint(std::sqrt(area * aspect)));
       region.width = static_cast<std::int64_t>(std::nearbyint(std::sqrt(area / aspect)));
