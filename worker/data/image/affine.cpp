@@ -1,83 +1,74 @@
 #include "worker/data/image/affine.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <numbers>
+#include <string>
 #include <utility>
+#include <vector>
+
+#include "worker/data/image/interpolate.h"
+#include "worker/data/image/vector_clones.h"
 
 namespace cosub::data {
 namespace {
 
-double interpolate(const double* values, std::integral_constant<int, 2>, double at) {
-  return values[0] + (values[1] - values[0]) * at;
-}
-
-/// Cubic convolution with a = -1, in Pillow's order of operations.
-double interpolate(const double* values, std::integral_constant<int, 4>, double at) {
-  const double linear = -values[0] + values[2];
-  const double square = 2 * (values[0] - values[1]) + values[2] - values[3];
-  const double cubic = -values[0] + values[1] - values[2] + values[3];
-  return values[1] + at * (linear + at * (square + at * cubic));
-}
-
-/// One pixel from Taps x Taps pixels around (x, y), beyond the border the nearest ones.
-template <int Taps>
-void sample(const Image& image, double x, double y, std::uint8_t* out) {
-  constexpr std::integral_constant<int, Taps> kTaps;
-  const double left = std::floor(x - 0.5), top = std::floor(y - 0.5);
-  const double dx = x - 0.5 - left, dy = y - 0.5 - top;
-  std::int64_t columns[Taps];
-  const std::uint8_t* rows[Taps];
-  for (int i = 0; i < Taps; ++i) {
-    const std::int64_t shift = i - (Taps / 2 - 1);
-    columns[i] = std::clamp<std::int64_t>(static_cast<std::int64_t>(left) + shift, 0, image.width - 1) *
-                 image.channels;
-    rows[i] =
-        image.row(std::clamp<std::int64_t>(static_cast<std::int64_t>(top) + shift, 0, image.height - 1));
-  }
-  for (std::int64_t c = 0; c < image.channels; ++c) {
-    double lines[Taps];
-    for (int j = 0; j < Taps; ++j) {
-      double values[Taps];
-      for (int i = 0; i < Taps; ++i) values[i] = rows[j][columns[i] + c];
-      lines[j] = interpolate(values, kTaps, dx);
-    }
-    out[c] = static_cast<std::uint8_t>(std::clamp(interpolate(lines, kTaps, dy), 0.0, 255.0));
+/// The points of the image that one row of the result shows.
+COSUB_VECTOR_CLONES void map_row(const AffineMap& map, double y_out, std::int64_t width, double* x,
+                                 double* y) {
+  for (std::int32_t column = 0; column < width; ++column) {
+    const double x_out = column + 0.5;
+    x[column] = map.a * x_out + map.b * y_out + map.c;
+    y[column] = map.d * x_out + map.e * y_out + map.f;
   }
 }
 
-template <int Taps>
-void transform_with(const Image& image, const AffineMap& map, const Warp& warp, Image& out) {
-  const auto width = static_cast<double>(image.width), height = static_cast<double>(image.height);
-  for (std::int64_t row = 0; row < image.height; ++row) {
-    std::uint8_t* to = out.row(row);
-    const double y_out = static_cast<double>(row) + 0.5;
-    for (std::int64_t column = 0; column < image.width; ++column, to += image.channels) {
-      const double x_out = static_cast<double>(column) + 0.5;
-      const double x = map.a * x_out + map.b * y_out + map.c;
-      const double y = map.d * x_out + map.e * y_out + map.f;
-      if (x >= 0 && x < width && y >= 0 && y < height) {
-        sample<Taps>(image, x, y, to);
-      } else {
-        std::copy_n(warp.fill.begin(), image.channels, to);
-      }
-    }
-  }
+void fill(const Warp& warp, std::int64_t channels, std::int64_t count, std::uint8_t* to) {
+  for (std::int64_t i = 0; i < count; ++i) to = std::copy_n(warp.fill.begin(), channels, to);
 }
 
-/// Python's round(value, 15): what is left of cos(90 degrees) shall not move pixels.
+/// What one thread keeps for one image after another.
+struct Buffers {
+  BorderedPixels pixels;
+  std::vector<double> x, y;
+};
+
+/// Python's round(value, 15), decimal as that: what is left of cos(90 degrees) shall not move pixels.
 double rounded(double value) {
-  return std::nearbyint(value * 1e15) / 1e15;
+  const std::string text = fmt::format("{:.15f}", value);
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
 }
 
 }  // namespace
 
 void transform(Image& image, const AffineMap& map, const Warp& warp, Image& scratch) {
-  scratch.reshape(image.height, image.width, image.channels);
-  if (warp.resampling == Resampling::kBilinear) {
-    transform_with<2>(image, map, warp, scratch);
-  } else {
-    transform_with<4>(image, map, warp, scratch);
+  thread_local Buffers buffers;
+  auto& [pixels, x, y] = buffers;
+  const std::int64_t width = image.width, channels = image.channels;
+  pixels.assign(image);
+  x.resize(width);
+  y.resize(width);
+  scratch.reshape(image.height, width, channels);
+  const auto is_inside = [&](std::int64_t column) {
+    return x[column] >= 0 && x[column] < static_cast<double>(width) && y[column] >= 0 &&
+           y[column] < static_cast<double>(image.height);
+  };
+  for (std::int64_t row = 0; row < image.height; ++row) {
+    map_row(map, static_cast<double>(row) + 0.5, width, x.data(), y.data());
+    // Coordinates rise or fall along a row: what is inside is in one piece.
+    std::int64_t begin = 0, end = width;
+    while (begin < end && !is_inside(begin)) ++begin;
+    while (begin < end && !is_inside(end - 1)) --end;
+    std::uint8_t* to = scratch.row(row);
+    const auto count = static_cast<std::size_t>(end - begin);
+    fill(warp, channels, begin, to);
+    interpolate(pixels, warp.resampling, {{x.data() + begin, count}, {y.data() + begin, count}},
+                to + begin * channels);
+    fill(warp, channels, width - end, to + end * channels);
   }
   std::swap(image, scratch);
 }
@@ -99,8 +90,9 @@ void translate_y(Image& image, double share, const Warp& warp, Image& scratch) {
 }
 
 void rotate(Image& image, double degrees, const Warp& warp, Image& scratch) {
-  if (degrees == 0) return;
-  const double positive = degrees < 0 ? degrees + 360 : degrees;  // as Python's %
+  double positive = std::fmod(degrees, 360);  // as Python's %
+  if (positive < 0) positive += 360;
+  if (positive == 0) return;
   const double angle = -(positive * (std::numbers::pi / 180));
   const double cosine = rounded(std::cos(angle)), sine = rounded(std::sin(angle));
   const double x = static_cast<double>(image.width) / 2, y = static_cast<double>(image.height) / 2;

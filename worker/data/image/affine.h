@@ -29,7 +29,7 @@ void shear_x(Image& image, double factor, const Warp& warp, Image& scratch);
 void shear_y(Image& image, double factor, const Warp& warp, Image& scratch);
 void translate_x(Image& image, double share, const Warp& warp, Image& scratch);  // of the width
 void translate_y(Image& image, double share, const Warp& warp, Image& scratch);  // of the height
-/// Counter-clockwise around the centre; `degrees` between -90 and 90, exclusive.
+/// Counter-clockwise around the centre, by any angle.
 void rotate(Image& image, double degrees, const Warp& warp, Image& scratch);
 
 }  // namespace cosub::data

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "worker/data/image/photometric.h"
+#include "worker/data/image/vector_clones.h"
 
 namespace cosub::data {
 namespace {
@@ -34,34 +36,55 @@ Box make_box(double sigma) {
   return box;
 }
 
-/// One line of the result: `at(k)` is the line k pixels away. Lines are whole rows (or shifted ones), so that
-/// neighbours in memory are computed alike.
-template <typename At>
-void filter_line(const Box& box, const At& at, std::int64_t size, std::uint32_t* sums, std::uint8_t* out) {
-  const std::uint8_t* centre = at(0);
-  for (std::int64_t i = 0; i < size; ++i) sums[i] = centre[i];
-  for (std::int64_t k = 1; k <= box.radius; ++k) {
-    const std::uint8_t *before = at(-k), *after = at(k);
-    for (std::int64_t i = 0; i < size; ++i) sums[i] += before[i] + after[i];
-  }
-  const std::uint8_t *before = at(-box.radius - 1), *after = at(box.radius + 1);
+/// One line of the result from the lines around it, lines[box.radius + 1] itself; `size` bytes of each. Lines
+/// are whole rows (or shifted ones), so that neighbours in memory are computed alike.
+COSUB_VECTOR_CLONES void filter_line(const Box& box, std::span<const std::uint8_t* const> lines,
+                                     std::int64_t size, std::uint32_t* __restrict sums,
+                                     std::uint8_t* __restrict out) {
   const std::uint32_t whole = box.whole, partial = box.partial;
+  const auto rounded = [&](std::uint32_t inner, std::uint32_t ends) {
+    return static_cast<std::uint8_t>((inner * whole + ends * partial + (1u << 23)) >> 24);
+  };
+  // Radius 0 and 1 are all that sigmas up to 2 need.
+  if (box.radius == 0) {
+    const std::uint8_t *a = lines[0], *b = lines[1], *c = lines[2];
+    for (std::int64_t i = 0; i < size; ++i) {
+      out[i] = rounded(b[i], static_cast<std::uint32_t>(a[i] + c[i]));
+    }
+    return;
+  }
+  if (box.radius == 1) {
+    const std::uint8_t *a = lines[0], *b = lines[1], *c = lines[2], *d = lines[3], *e = lines[4];
+    for (std::int64_t i = 0; i < size; ++i) {
+      out[i] =
+          rounded(static_cast<std::uint32_t>(b[i] + c[i] + d[i]), static_cast<std::uint32_t>(a[i] + e[i]));
+    }
+    return;
+  }
+  std::fill_n(sums, size, 0u);
+  for (const std::uint8_t* line : lines.subspan(1, lines.size() - 2)) {
+    for (std::int64_t i = 0; i < size; ++i) sums[i] += line[i];
+  }
+  const std::uint8_t *first = lines.front(), *last = lines.back();
   for (std::int64_t i = 0; i < size; ++i) {
-    const std::uint32_t ends = static_cast<std::uint32_t>(before[i] + after[i]);
-    out[i] = static_cast<std::uint8_t>((sums[i] * whole + ends * partial + (1u << 23)) >> 24);
+    out[i] = rounded(sums[i], static_cast<std::uint32_t>(first[i] + last[i]));
   }
 }
 
 /// The row with its first and last pixel repeated on both sides.
 void pad(const std::uint8_t* row, std::int64_t size, std::int64_t channels, std::int64_t padding,
          std::uint8_t* out) {
-  const std::int64_t edge = padding * channels;
-  for (std::int64_t i = 0; i < edge; ++i) {
-    out[i] = row[i % channels];
-    out[edge + size + i] = row[size - channels + i % channels];
-  }
-  std::copy(row, row + size, out + edge);
+  for (std::int64_t i = 0; i < padding; ++i) out = std::copy_n(row, channels, out);
+  out = std::copy_n(row, size, out);
+  for (std::int64_t i = 0; i < padding; ++i) out = std::copy_n(row + size - channels, channels, out);
 }
+
+/// What one thread keeps for one image after another.
+struct Buffers {
+  std::vector<std::uint32_t> sums;
+  std::vector<std::uint8_t> padded;
+  std::vector<const std::uint8_t*> lines;
+};
 
 }  // namespace
 
@@ -69,26 +92,26 @@ void gaussian_blur(Image& image, double sigma, Image& scratch) {
   if (sigma <= 0) return;
   const Box box = make_box(sigma);
   const std::int64_t size = image.row_bytes(), reach = box.radius + 1;
-  thread_local std::vector<std::uint32_t> sums;
-  thread_local std::vector<std::uint8_t> padded;
+  thread_local Buffers buffers;
+  auto& [sums, padded, lines] = buffers;
   sums.resize(size);
   padded.resize(size + 2 * reach * image.channels);
+  lines.resize(2 * reach + 1);
 
-  const std::uint8_t* centre = padded.data() + reach * image.channels;
-  const auto shifted = [&](std::int64_t k) { return centre + k * image.channels; };
+  for (std::int64_t k = 0; k < 2 * reach + 1; ++k) lines[k] = padded.data() + k * image.channels;
   for (std::int64_t y = 0; y < image.height; ++y) {
     for (int pass = 0; pass < kPasses; ++pass) {
       pad(image.row(y), size, image.channels, reach, padded.data());
-      filter_line(box, shifted, size, sums.data(), image.row(y));
+      filter_line(box, lines, size, sums.data(), image.row(y));
     }
   }
   for (int pass = 0; pass < kPasses; ++pass) {
     scratch.reshape(image.height, image.width, image.channels);
     for (std::int64_t y = 0; y < image.height; ++y) {
-      const auto row = [&](std::int64_t k) {
-        return image.row(std::clamp<std::int64_t>(y + k, 0, image.height - 1));
-      };
-      filter_line(box, row, size, sums.data(), scratch.row(y));
+      for (std::int64_t k = 0; k < 2 * reach + 1; ++k) {
+        lines[k] = image.row(std::clamp<std::int64_t>(y + k - reach, 0, image.height - 1));
+      }
+      filter_line(box, lines, size, sums.data(), scratch.row(y));
     }
     std::swap(image, scratch);
   }

@@ -15,9 +15,9 @@ Region centre_crop(std::int64_t height, std::int64_t width, double ratio_min, do
   const double ratio = static_cast<double>(width) / static_cast<double>(height);
   Region region{0, 0, height, width};
   if (ratio < ratio_min) {
-    region.height = std::min(height, rounded(static_cast<double>(width) / ratio_min));
+    region.height = std::clamp<std::int64_t>(rounded(static_cast<double>(width) / ratio_min), 1, height);
   } else if (ratio > ratio_max) {
-    region.width = std::min(width, rounded(static_cast<double>(height) * ratio_max));
+    region.width = std::clamp<std::int64_t>(rounded(static_cast<double>(height) * ratio_max), 1, width);
   }
   region.top = (height - region.height) / 2;
   region.left = (width - region.width) / 2;

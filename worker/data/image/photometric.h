@@ -12,11 +12,13 @@ namespace cosub::data {
 
 // ImageOps and Image.point, channel by channel.
 void invert(Image& image);
-void solarize(Image& image, int threshold);                 // values from the threshold up are inverted
-void solarize_add(Image& image, int added, int threshold);  // values below it grow by `added`, up to 255
-void posterize(Image& image, int bits);                     // keeps the highest 0 to 8 bits
-void equalize(Image& image);                                // flat histogram
-void autocontrast(Image& image);                            // smallest value to 0, largest to 255
+void solarize(Image& image, int threshold);  // values from the threshold up are inverted
+/// Values below the threshold grow by `added`, up to 255; both are 0 to 255. (timm's, not Pillow's.)
+void solarize_add(Image& image, int added, int threshold);
+void posterize(Image& image,
+               int bits);         // keeps the highest 0 to 8 bits; 0, which Pillow refuses, gives black
+void equalize(Image& image);      // flat histogram
+void autocontrast(Image& image);  // smallest value to 0, largest to 255
 
 /// convert("L"), kept in as many channels as the image has (torchvision's Grayscale).
 void grayscale(Image& image);

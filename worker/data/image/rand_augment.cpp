@@ -6,6 +6,8 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <set>
+#include <stdexcept>
 #include <string>
 
 #include "common/error.h"
@@ -38,6 +40,7 @@ class Parser {
   void take(std::string_view section) {
     const std::size_t digits = std::min(section.find_first_of("0123456789"), section.size());
     const std::string_view key = section.substr(0, digits), value = section.substr(digits);
+    if (!seen_.insert(key).second) throw error(section, "it is there twice");
     if (key == "m") {
       config_.magnitude = whole(section, value);
     } else if (key == "n") {
@@ -77,6 +80,7 @@ class Parser {
 
   std::string_view text_;
   RandAugmentConfig config_;
+  std::set<std::string_view> seen_;
   bool increasing_ = false;
 };
 

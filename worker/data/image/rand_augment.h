@@ -11,7 +11,7 @@
 
 namespace cosub::data {
 
-/// timm's "rand-m9-mstd0.5-inc1" and the like, sections in any order:
+/// timm's "rand-m9-mstd0.5-inc1" and the like, sections in any order, each at most once:
 ///   m magnitude (10)   n ops per image (2)   p probability of each (0.5)   inc1 the increasing set, required
 ///   mstd deviation of the magnitude (0), above 100: uniform in [0, m]   mmax upper bound of it (10)
 struct RandAugmentConfig {
