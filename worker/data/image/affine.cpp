@@ -27,7 +27,16 @@ COSUB_VECTOR_CLONES void map_row(const AffineMap& map, double y_out, std::int64_
 }
 
 void fill(const Warp& warp, std::int64_t channels, std::int64_t count, std::uint8_t* to) {
-  for (std::int64_t i = 0; i < count; ++i) to = std::copy_n(warp.fill.begin(), channels, to);
+  if (channels == 1) {
+    std::fill_n(to, count, warp.fill[0]);
+    return;
+  }
+  const auto [r, g, b] = warp.fill;
+  for (std::int64_t i = 0; i < count; ++i, to += 3) {
+    to[0] = r;
+    to[1] = g;
+    to[2] = b;
+  }
 }
 
 /// What one thread keeps for one image after another.
