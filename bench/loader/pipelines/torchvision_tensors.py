@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 
 from . import BLUR_SIGMA, FLIP, IMAGE_SIZE, JITTER, MEAN, RATIO, SCALE, SOLARIZE_THRESHOLD, STD
 
-BLUR_KERNEL = 9  # 4.5 sigma at the largest; Pillow's blur has no such bound and costs the same for every sigma
+BLUR_KERNEL = 9  # two deviations to each side at the largest sigma; Pillow's blur, which DeiT uses, has no such bound
 
 
 def load(path):
