@@ -1,10 +1,10 @@
 """Cuts ImageNet-like JPEGs out of large photographs; called by bench/loader/photographs.
 
-Every candidate is drawn by its own generator, keyed by (seed, photograph, index), so that the set is the same bytes again
-with the same Pillow. Image sizes follow ImageNet's most frequent ones (mean about 473 x 402). A crop covers 1x to 4x its
-own size in the photograph and is reduced by that factor. Wallpapers have more sky and blur than ImageNet, whose files
-hold about 110 KB; candidates whose file has less than MIN_BYTES_PER_PIXEL are left out, so that entropy decoding has about
-the share that it has there.
+Every candidate is drawn by its own generator, keyed by (seed, photograph, index), so that the set is the same bytes
+again with the same Pillow. Image sizes follow ImageNet's most frequent ones (mean about 473 x 402). A crop covers 1x
+to 4x its own size in the photograph and is reduced by that factor. Wallpapers have more sky and blur than ImageNet,
+whose files hold about 110 KB; candidates whose file has less than MIN_BYTES_PER_PIXEL are left out, so that entropy
+decoding has about the share that it has there.
 """
 import argparse
 import io

@@ -41,9 +41,9 @@ class Ours:
     def command(self, seconds, core=None, threads=1):
         source = ["--shards", half_raw_shards()] if self.half_raw else ["--folder", str(PHOTOGRAPHS)]
         augment = ["--three-augment", "--color-jitter", "0.3"] if self.augmented else []
-        return [str(WORKER), "data", "bench", *source, "--image-size", "224", "--batch", "64", "--threads", str(threads),
-                "--seconds", str(seconds), "--output", self.output, "--crop", "random_resized",
-                "--interpolation", "bicubic", "--flip", "0.5", *augment, "--json"]
+        return [str(WORKER), "data", "bench", *source, "--image-size", "224", "--batch", "64",
+                "--threads", str(threads), "--seconds", str(seconds), "--output", self.output,
+                "--crop", "random_resized", "--interpolation", "bicubic", "--flip", "0.5", *augment, "--json"]
 
 
 CATEGORIES = {

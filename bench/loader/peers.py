@@ -40,7 +40,7 @@ def refuse_children():
 
 
 class Values:
-    """Shape, type, mean and deviation of what a pipeline gives: the same transform has about the same ones everywhere."""
+    """Shape, type, mean and deviation of what a pipeline gives; the same transform gives about the same ones."""
 
     def __init__(self):
         self.count, self.sum, self.sum_of_squares, self.shape, self.dtype = 0, 0.0, 0.0, None, None
