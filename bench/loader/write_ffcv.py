@@ -1,4 +1,4 @@
-"""Writes FFCV's data sets of an image folder: jpeg.beton (every image JPEG) and half_raw.beton (half of them as pixels).
+"""Writes FFCV's data sets of an image folder: jpeg.beton (all JPEG) and half_raw.beton (half of them as pixels).
 
 FFCV stores no foreign files: it decodes each image and encodes it again, here at the photographs' own quality, which
 gives about the same bytes. Half is its write_mode "proportion"; the seed is one that draws exactly half.

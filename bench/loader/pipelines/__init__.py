@@ -1,6 +1,6 @@
-"""The peers' pipelines, a module each. Every module has open(mode, options), which returns an endless iterator of batches
-of options.batch images (drop the rest of an epoch, go on with the next, shuffled). What a batch is, is the peer's own
-type; peers.py counts with len() and reads values through numpy.
+"""The peers' pipelines, a module each. Every module has open(mode, options), which returns an endless iterator of
+batches of options.batch images (drop the rest of an epoch, go on with the next, shuffled). What a batch is, is the
+peer's own type; peers.py counts with len() and reads values through numpy.
 """
 IMAGE_SIZE = 224
 SCALE = (0.08, 1.0)
