@@ -13,7 +13,8 @@ def scaling_name(name):
 def machine():
     with open("/proc/cpuinfo") as lines:
         models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} CPUs, {models[0] if models else platform.machine()}, load average {os.getloadavg()[0]:.1f}"
+    model = models[0] if models else platform.machine()
+    return f"{os.cpu_count()} CPUs, {model}, load average {os.getloadavg()[0]:.1f}"
 
 
 def measured(results, name):
