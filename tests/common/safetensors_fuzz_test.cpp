@@ -1,4 +1,4 @@
-// Whatever a damaged disk or a hostile hand makes of valid files: a small edition of bench/fuzz_safetensors
+// Whatever a damaged disk or a hostile hand makes of valid files: a small edition of what bench/fuzz does
 // that runs with every test.
 #include <gtest/gtest.h>
 

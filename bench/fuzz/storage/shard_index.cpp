@@ -1,4 +1,4 @@
-// libFuzzer on parse_index: see bench/fuzz_storage. What is accepted must lie inside the input and be the
+// libFuzzer on parse_index; run by bench/fuzz/run. What is accepted must lie inside the input and be the
 // same after it is written again.
 #include <xxhash.h>
 
@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "bench/fuzz/storage/input_file.h"
+#include "bench/fuzz/input_file.h"
 #include "worker/data/storage/shard_index_file.h"
 
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);

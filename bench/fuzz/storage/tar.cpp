@@ -1,4 +1,4 @@
-// libFuzzer on TarReader: see bench/fuzz_storage. Every member must lie inside the file, behind the one
+// libFuzzer on TarReader; run by bench/fuzz/run. Every member must lie inside the file, behind the one
 // before.
 #include "worker/data/storage/tar.h"
 
@@ -8,7 +8,7 @@
 #include <numeric>
 #include <random>
 
-#include "bench/fuzz/storage/input_file.h"
+#include "bench/fuzz/input_file.h"
 #include "common/error.h"
 
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);

@@ -1,5 +1,5 @@
-// Valid safetensors files by our own writer, for a fuzzer to begin with: make_corpus FOLDER. Every dtype,
-// scalars, empty tensors, odd names, metadata.
+// Valid safetensors files by our own writer, for a fuzzer to begin with: safetensors_corpus FOLDER. Every
+// dtype, scalars, empty tensors, odd names, metadata.
 #include <cstdio>
 #include <filesystem>
 #include <list>
@@ -64,7 +64,7 @@ void fill(const std::filesystem::path& folder) {
 
 int main(int argc, char** argv) {
   if (argc != 2) {
-    std::fprintf(stderr, "usage: make_corpus FOLDER\n");
+    std::fprintf(stderr, "usage: safetensors_corpus FOLDER\n");
     return 2;
   }
   cosub::safetensors::fill(argv[1]);

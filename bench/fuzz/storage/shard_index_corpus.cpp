@@ -1,4 +1,4 @@
-// Valid indexes by our own writer, for a fuzzer to begin with: make_corpus FOLDER.
+// Valid indexes by our own writer, for a fuzzer to begin with: shard_index_corpus FOLDER.
 #include <cstdio>
 #include <filesystem>
 
@@ -36,7 +36,7 @@ void fill(const std::filesystem::path& folder) {
 
 int main(int argc, char** argv) {
   if (argc != 2) {
-    std::fprintf(stderr, "usage: make_corpus FOLDER\n");
+    std::fprintf(stderr, "usage: shard_index_corpus FOLDER\n");
     return 2;
   }
   cosub::data::fill(argv[1]);

@@ -1,32 +1,18 @@
 // libFuzzer on safetensors::File and write: the input as a file in memory, every byte of every tensor read,
-// written again and compared. See bench/fuzz_safetensors.
-#include <sys/mman.h>
+// written again and compared. Run by bench/fuzz/run.
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <stdexcept>
 
-#include "bench/fuzz/mutator.h"
+#include "bench/fuzz/input_file.h"
+#include "bench/fuzz/safetensors/mutator.h"
 #include "tests/support/safetensors_contract.h"
 
-namespace cosub {
+namespace cosub::fuzz {
 namespace {
 
 using safetensors::File;
-
-void promise(bool kept, const std::string& what) {
-  if (!kept) throw std::logic_error("broken: " + what);
-}
-
-/// One file for all inputs.
-std::filesystem::path file_with(const std::uint8_t* data, std::size_t size) {
-  static const int file = ::memfd_create("fuzz", MFD_CLOEXEC);
-  const bool written =
-      file >= 0 && ::ftruncate(file, 0) == 0 && ::pwrite(file, data, size, 0) == static_cast<ssize_t>(size);
-  if (!written) throw std::runtime_error("cannot fill a memfd");
-  return "/proc/self/fd/" + std::to_string(file);
-}
 
 void check_again(const File& file, const std::filesystem::path& path) {
   std::vector<safetensors::Entry> entries;
@@ -64,9 +50,9 @@ void check(const std::filesystem::path& path, std::size_t size) {
 }
 
 }  // namespace
-}  // namespace cosub
+}  // namespace cosub::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  cosub::check(cosub::file_with(data, size), size);
+  cosub::fuzz::check(cosub::fuzz::file_with(data, size), size);
   return 0;
 }
