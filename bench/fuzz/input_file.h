@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "bench/fuzz/promise.h"
+
 namespace cosub::fuzz {
 
 inline std::filesystem::path file_with(const std::uint8_t* data, std::size_t size) {
@@ -18,11 +20,6 @@ inline std::filesystem::path file_with(const std::uint8_t* data, std::size_t siz
       file >= 0 && ::ftruncate(file, 0) == 0 && ::pwrite(file, data, size, 0) == static_cast<ssize_t>(size);
   if (!written) throw std::runtime_error("cannot fill a memfd");
   return "/proc/self/fd/" + std::to_string(file);
-}
-
-/// A broken promise ends the process, as any exception does that is not DataError.
-inline void promise(bool kept, const std::string& what) {
-  if (!kept) throw std::logic_error("broken: " + what);
 }
 
 }  // namespace cosub::fuzz

@@ -15,8 +15,13 @@
 namespace cosub::data {
 namespace {
 
-/// A decompressor and what its callbacks share with the caller. Errors leave libjpeg by longjmp: no object
-/// with a destructor may begin its life between setjmp and there.
+/// Of a progressive file: each costs time like the whole image and may take ten bytes. Encoders write about
+/// ten scans.
+constexpr int kMostScans = 500;
+
+/// A decompressor of one file and what its callbacks share with the caller. Never used again: its tables
+/// would stand in for those that the next file lacks. Errors leave libjpeg by longjmp: no object with a
+/// destructor may begin its life between setjmp and there.
 class Decompressor {
  public:
   Decompressor() {
@@ -33,7 +38,14 @@ class Decompressor {
       auto* self = static_cast<Decompressor*>(info->client_data);
       if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) self->is_cut_short_ = true;
     };
-    jpeg_create_decompress(&info_);
+    progress_.progress_monitor = [](j_common_ptr info) {
+      auto* self = static_cast<Decompressor*>(info->client_data);
+      if (self->info_.input_scan_number <= kMostScans) return;
+      const auto end = fmt::format_to_n(self->message_, sizeof self->message_ - 1,
+                                        "more than {} scans; only a hostile file has so many", kMostScans);
+      *end.out = '\0';
+      std::longjmp(self->escape_, 1);
+    };
   }
   ~Decompressor() { jpeg_destroy_decompress(&info_); }
   Decompressor(const Decompressor&) = delete;
@@ -54,8 +66,7 @@ class Decompressor {
     info_.out_color_space = is_cmyk ? JCS_CMYK : is_gray ? JCS_GRAYSCALE : JCS_RGB;
     out.reshape(region.height, region.width, channels);
     const std::int64_t row_bytes = std::int64_t{info_.image_width} * 4;
-    if (static_cast<std::int64_t>(row_.size()) < row_bytes)
-      row_.resize(row_bytes, boost::container::default_init);
+    row_.resize(row_bytes, boost::container::default_init);
     if (!try_decode(region, out)) throw failure();
     if (is_cut_short_) throw cut_short();
   }
@@ -63,8 +74,8 @@ class Decompressor {
  private:
   bool try_read_header(std::span<const std::uint8_t> bytes) {
     if (setjmp(escape_)) return false;
-    jpeg_abort_decompress(&info_);
-    is_cut_short_ = false;
+    jpeg_create_decompress(&info_);
+    info_.progress = &progress_;
     jpeg_mem_src(&info_, bytes.data(), bytes.size());
     jpeg_read_header(&info_, TRUE);
     return true;
@@ -83,16 +94,18 @@ class Decompressor {
   bool try_decode(const Region& region, Image& out) {
     if (setjmp(escape_)) return false;
     jpeg_start_decompress(&info_);
-    // Upsampling of the colours looks at neighbours, and so does smoothing between blocks: one more block on
-    // each side keeps the region's pixels those of the whole image.
-    const auto block_width = static_cast<std::int64_t>(info_.max_h_samp_factor) * DCTSIZE;
-    const auto block_height = static_cast<std::int64_t>(info_.max_v_samp_factor) * DCTSIZE;
-    JDIMENSION left = static_cast<JDIMENSION>(std::max<std::int64_t>(0, region.left - block_width));
+    // Upsampling of the colours looks at the next block on each side, and where a progressive file lacks
+    // scans, the smoothing between its blocks looks two further: then the region's pixels are those of the
+    // whole image.
+    const std::int64_t margin = (info_.progressive_mode ? 3 : 1) * DCTSIZE;
+    const std::int64_t margin_width = info_.max_h_samp_factor * margin;
+    const std::int64_t margin_height = info_.max_v_samp_factor * margin;
+    JDIMENSION left = static_cast<JDIMENSION>(std::max<std::int64_t>(0, region.left - margin_width));
     const std::int64_t right =
-        std::min<std::int64_t>(info_.output_width, region.left + region.width + block_width);
+        std::min<std::int64_t>(info_.output_width, region.left + region.width + margin_width);
     JDIMENSION width = static_cast<JDIMENSION>(right - left);
     if (width < info_.output_width) jpeg_crop_scanline(&info_, &left, &width);
-    const std::int64_t first = std::max<std::int64_t>(0, region.top - block_height);
+    const std::int64_t first = std::max<std::int64_t>(0, region.top - margin_height);
     if (first > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(first));
     JSAMPROW row = row_.data();
     for (std::int64_t y = first; y < region.top + region.height; ++y) {
@@ -100,7 +113,6 @@ class Decompressor {
       if (y >= region.top)
         take_row(row + (region.left - left) * info_.output_components, out, y - region.top);
     }
-    jpeg_abort_decompress(&info_);
     return true;
   }
 
@@ -127,26 +139,22 @@ class Decompressor {
 
   jpeg_decompress_struct info_{};
   jpeg_error_mgr manager_{};
+  jpeg_progress_mgr progress_{};
   std::jmp_buf escape_{};
   char message_[JMSG_LENGTH_MAX] = "decoding stopped early";
   bool is_cut_short_ = false;
   ByteBuffer row_;
 };
 
-Decompressor& of_this_thread() {
-  thread_local Decompressor decompressor;
-  return decompressor;
-}
-
 }  // namespace
 
 ImageInfo read_jpeg_info(std::span<const std::uint8_t> bytes) {
-  return of_this_thread().read_header(bytes);
+  return Decompressor().read_header(bytes);
 }
 
 void decode_jpeg(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels,
                  Image& out) {
-  Decompressor& decompressor = of_this_thread();
+  Decompressor decompressor;
   decompressor.read_header(bytes);
   decompressor.decode(bytes, region, channels, out);
 }

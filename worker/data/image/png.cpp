@@ -46,6 +46,8 @@ void open(Session& session) {
 
 bool read_header(Session& session) {
   if (setjmp(png_jmpbuf(session.png))) return false;
+  // Text, colour profiles and the like change no pixel here, and each may inflate to megabytes that are kept.
+  png_set_keep_unknown_chunks(session.png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
   png_read_info(session.png, session.info);
   return true;
 }
