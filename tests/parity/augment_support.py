@@ -14,7 +14,7 @@ try:
     from PIL import Image
 except ImportError as error:
     sys.exit(f"{error}. Parity tests of augmentation need numpy, Pillow 13, timm 1.0.31, torch and torchvision 0.26: run "
-             "scripts/setup, or configure with -DCOSUB_PYTHON=PATH of a Python that has them.")
+             "scripts/test, or configure with -DCOSUB_PYTHON=PATH of a Python that has them.")
 
 # Others draw, round or refuse differently: a difference would say nothing about us.
 for module, version in ((PIL, "13."), (timm, "1.0.31"), (torchvision, "0.26")):

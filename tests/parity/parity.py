@@ -12,7 +12,7 @@ try:
     import timm
     import torch
 except ImportError as error:
-    sys.exit(f"{error}. Parity tests need torch, timm 1.0.31 and safetensors: run scripts/setup, or "
+    sys.exit(f"{error}. Parity tests need torch, timm 1.0.31 and safetensors: run scripts/test, or "
              "configure with -DCOSUB_PYTHON=PATH of a Python that has them.")
 
 torch.set_num_threads(1)

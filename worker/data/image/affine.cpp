@@ -56,9 +56,9 @@ double rounded(double value) {
 
 void transform(Image& image, const AffineMap& map, const Warp& warp, Image& scratch) {
   thread_local Buffers buffers;
-  auto& [pixels, x, y] = buffers;
+  std::vector<double>&x = buffers.x, &y = buffers.y;
   const std::int64_t width = image.width, channels = image.channels;
-  pixels.assign(image);
+  buffers.pixels.assign(image);
   x.resize(width);
   y.resize(width);
   scratch.reshape(image.height, width, channels);
@@ -75,7 +75,7 @@ void transform(Image& image, const AffineMap& map, const Warp& warp, Image& scra
     std::uint8_t* to = scratch.row(row);
     const auto count = static_cast<std::size_t>(end - begin);
     fill(warp, channels, begin, to);
-    interpolate(pixels, warp.resampling, {{x.data() + begin, count}, {y.data() + begin, count}},
+    interpolate(buffers.pixels, warp.resampling, {{x.data() + begin, count}, {y.data() + begin, count}},
                 to + begin * channels);
     fill(warp, channels, width - end, to + end * channels);
   }

@@ -13,7 +13,7 @@ namespace cosub::data {
 
 enum class EraseMode { kConst, kPixel };  // zero; a normal number for each pixel and channel
 
-/// timm's defaults. A box has an area uniform in [min_area, max_area] of the image's, divided by the number
+/// DeiT's probability and mode, else timm's defaults. A box has an area uniform in [min_area, max_area] of the image's, divided by the number
 /// of boxes, and a ratio height / width log-uniform in [min_aspect, 1 / min_aspect].
 struct ErasingConfig {
   double probability = 0.25;
