@@ -13,8 +13,9 @@ namespace cosub::data {
 
 enum class EraseMode { kConst, kPixel };  // zero; a normal number for each pixel and channel
 
-/// DeiT's probability and mode, else timm's defaults. A box has an area uniform in [min_area, max_area] of the image's, divided by the number
-/// of boxes, and a ratio height / width log-uniform in [min_aspect, 1 / min_aspect].
+/// DeiT's probability and mode, else timm's defaults. A box has an area uniform in [min_area, max_area] of
+/// the image's, divided by the number of boxes, and a ratio height / width log-uniform in [min_aspect, 1 /
+/// min_aspect].
 struct ErasingConfig {
   double probability = 0.25;
   double min_area = 0.02, max_area = 1.0 / 3;
