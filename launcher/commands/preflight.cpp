@@ -34,6 +34,12 @@ void check_source(const std::string& key, const config::SourceConfig& source,
   check_file(key + ".list", source.list, problems);
   check_file(key + ".class_map", source.class_map, problems);
   for (const fs::path& shards : source.shards) {
+    const bool names_tar_files = shards.extension() == ".tar";
+    if (!names_tar_files && !fs::exists(shards)) {
+      problems.push_back(fmt::format("{}.shards: {} is not there; `cosub data pack` makes such a folder", key,
+                                     shards.string()));
+      continue;
+    }
     const fs::path index = (fs::is_directory(shards) ? shards : shards.parent_path()) / "shards.index";
     if (fs::exists(index)) continue;
     problems.push_back(fmt::format("{}.shards: {} is not there; write it with: cosub data index '{}'", key,
