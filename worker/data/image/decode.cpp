@@ -11,14 +11,29 @@
 namespace cosub::data {
 namespace {
 
+constexpr std::string_view kJpegStart = "\xff\xd8", kPngStart = "\x89PNG";
+
 bool begins_with(std::span<const std::uint8_t> bytes, std::string_view text) {
   return bytes.size() >= text.size() &&
          std::equal(text.begin(), text.end(), bytes.begin(),
                     [](char a, std::uint8_t b) { return static_cast<std::uint8_t>(a) == b; });
 }
 
-/// What the bytes look like, for people: most "broken" images are something else.
+ImageFormat format_of(std::span<const std::uint8_t> bytes) {
+  if (bytes.empty()) throw DataError("the file is empty");
+  if (begins_with(bytes, kJpegStart)) return ImageFormat::kJpeg;
+  if (begins_with(bytes, kPngStart)) return ImageFormat::kPng;
+  if (begins_with(bytes, "P5") || begins_with(bytes, "P6")) return ImageFormat::kPnm;
+  throw DataError(fmt::format("not a JPEG, PNG, PPM or PGM image: it is {}", looks_like(bytes)));
+}
+
+}  // namespace
+
 std::string looks_like(std::span<const std::uint8_t> bytes) {
+  if (bytes.empty()) return "an empty file";
+  if (begins_with(bytes, kJpegStart)) return "a JPEG";
+  if (begins_with(bytes, kPngStart)) return "a PNG";
+  if (begins_with(bytes, "P5") || begins_with(bytes, "P6")) return "a PPM or PGM";
   if (begins_with(bytes, "GIF8")) return "a GIF";
   if (begins_with(bytes, "RIFF")) return "WebP or another RIFF file";
   if (begins_with(bytes, "BM")) return "a BMP";
@@ -31,16 +46,6 @@ std::string looks_like(std::span<const std::uint8_t> bytes) {
   for (const std::uint8_t byte : start) text += fmt::format(" {:02x}", byte);
   return text;
 }
-
-ImageFormat format_of(std::span<const std::uint8_t> bytes) {
-  if (bytes.empty()) throw DataError("the file is empty");
-  if (begins_with(bytes, "\xff\xd8")) return ImageFormat::kJpeg;
-  if (begins_with(bytes, "\x89PNG")) return ImageFormat::kPng;
-  if (begins_with(bytes, "P5") || begins_with(bytes, "P6")) return ImageFormat::kPnm;
-  throw DataError(fmt::format("not a JPEG, PNG, PPM or PGM image: it is {}", looks_like(bytes)));
-}
-
-}  // namespace
 
 ImageInfo read_info(std::span<const std::uint8_t> bytes) {
   ImageInfo info;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "worker/data/image/image.h"
 
@@ -30,6 +31,9 @@ ImageInfo read_info(std::span<const std::uint8_t> bytes);
 /// though of a JPEG only the region's blocks are transformed. DataError when the data are damaged or cut
 /// short, wherever in the file that is; a region outside the image is a std::logic_error.
 void decode(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels, Image& out);
+
+/// What the bytes look like, for messages, such as "a GIF": most "broken" images are something else.
+std::string looks_like(std::span<const std::uint8_t> bytes);
 
 /// One of each format, for decode(): the region lies inside the image.
 void decode_jpeg(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels,
