@@ -1,14 +1,8 @@
 #include "worker/data/storage/folder_source.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -16,43 +10,22 @@
 #include <vector>
 
 #include "common/atomic_file.h"
-#include "common/descriptor.h"
 #include "common/error.h"
 #include "worker/data/storage/class_map.h"
+#include "worker/data/storage/image_files.h"
 
 namespace cosub::data {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 31;
-
 struct Sample {
   std::string path;  // below the folder
   std::int64_t label = 0;
 };
 
-bool is_image_name(const fs::path& path) {
-  static constexpr std::array<std::string_view, 9> kExtensions = {".jpg", ".jpeg", ".png",  ".ppm", ".bmp",
-                                                                  ".pgm", ".tif",  ".tiff", ".webp"};
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
-  return std::ranges::find(kExtensions, extension) != kExtensions.end();
-}
-
-/// Sorted by folder first, then by name, as sorted(os.walk()) with sorted files gives them.
 std::vector<std::string> files_of_class(const fs::path& folder, const std::string& name) {
-  std::vector<std::pair<std::string, std::string>> found;  // folder, name
-  const auto options = fs::directory_options::follow_directory_symlink;
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder / name, options)) {
-    if (!is_image_name(entry.path()) || entry.is_directory()) continue;
-    found.emplace_back(entry.path().parent_path().lexically_relative(folder).string(),
-                       entry.path().filename().string());
-  }
-  std::ranges::sort(found);
-  std::vector<std::string> paths;
-  paths.reserve(found.size());
-  for (const auto& [parent, file] : found) paths.push_back(parent + "/" + file);
+  std::vector<std::string> paths = files_below(folder, name, is_image_name);
   if (paths.empty()) {
     throw DataError(
         fmt::format("{}: no image in it (.jpg, .jpeg, .png, .ppm, .pgm); remove the folder or fill it",
@@ -137,7 +110,10 @@ class FolderSource : public Source {
     const std::size_t begin = index == 0 ? 0 : ends_.at(index - 1);
     return (folder_ / paths_.substr(begin, ends_.at(index) - begin)).string();
   }
-  StoredImage read(std::int64_t index, ByteBuffer& buffer) const override;
+  StoredImage read(std::int64_t index, ByteBuffer& buffer) const override {
+    read_image_file(name(index), buffer);
+    return {std::span(buffer.data(), buffer.size()), std::nullopt};
+  }
 
  private:
   fs::path folder_;
@@ -146,34 +122,6 @@ class FolderSource : public Source {
   std::vector<std::uint64_t> ends_;  // of each in paths_
   std::vector<std::int32_t> labels_;
 };
-
-StoredImage FolderSource::read(std::int64_t index, ByteBuffer& buffer) const {
-  const std::string path = name(index);
-  const auto refuse = [&](const char* what) {
-    const int code = errno;
-    const std::string message = fmt::format("{}: {}: {}", path, what, std::strerror(code));
-    // Gone for good is the sample's fault; anything else may pass.
-    if (code == ENOENT || code == ENOTDIR || code == EACCES || code == ELOOP) throw DataError(message);
-    throw IoError(message, code);
-  };
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.get() < 0) refuse("cannot open");
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0) refuse("cannot stat");
-  if (!S_ISREG(status.st_mode)) throw DataError(fmt::format("{}: no regular file", path));
-  if (status.st_size > kMaxFileBytes)
-    throw DataError(fmt::format("{}: {} bytes are no image", path, status.st_size));
-  buffer.resize(static_cast<std::size_t>(status.st_size), boost::container::default_init);
-  std::size_t done = 0;
-  while (done < buffer.size()) {
-    const ssize_t got = ::read(file.get(), buffer.data() + done, buffer.size() - done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) refuse("cannot read");
-    if (got == 0) throw DataError(fmt::format("{}: ended at byte {} of {}", path, done, buffer.size()));
-    done += static_cast<std::size_t>(got);
-  }
-  return {std::span(buffer.data(), buffer.size()), std::nullopt};
-}
 
 void check_labels(const std::vector<Sample>& samples, const fs::path& folder, std::int64_t classes) {
   for (const Sample& sample : samples) {
