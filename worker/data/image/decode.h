@@ -28,8 +28,9 @@ inline constexpr std::int64_t kMaxPixels = 178'956'970;
 ImageInfo read_info(std::span<const std::uint8_t> bytes);
 
 /// The region's pixels with `channels` (1 or 3) channels: equal to the bit to that part of the whole image,
-/// though of a JPEG only the region's blocks are transformed. DataError when the data are damaged or cut
-/// short, wherever in the file that is; a region outside the image is a std::logic_error.
+/// though of a JPEG only the region's blocks are transformed. They depend on these bytes alone. DataError
+/// when the data are damaged or cut short, wherever in the file that is, or made to take for ever (a JPEG of
+/// more than 500 scans); a region outside the image is a std::logic_error.
 void decode(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels, Image& out);
 
 /// What the bytes look like, for messages, such as "a GIF": most "broken" images are something else.
