@@ -11,6 +11,7 @@
 #include "worker/tools/data_pack.h"
 #include "worker/tools/data_stats.h"
 #include "worker/tools/data_verify.h"
+#include "worker/tools/data_verify_pairs.h"
 #include "worker/tools/source_arguments.h"
 
 namespace cosub::tools {
@@ -70,8 +71,17 @@ void add_verify(CLI::App& data, Chosen& chosen) {
       ->check(CLI::IsMember({1, 3}))
       ->capture_default_str();
   sub->add_option("--threads", options->threads)->check(CLI::PositiveNumber)->capture_default_str();
-  sub->footer("Prints one line per bad sample. Exit code 0: all are good, 78: some are bad.");
-  sub->callback([options, &chosen] { chosen = [options] { return run_data_verify(*options); }; });
+  auto masks = std::make_shared<MaskOptions>();
+  add_mask_options(*sub, *masks);
+  sub->footer(
+      "Prints one line per bad sample. Exit code 0: all are good, 78: some are bad.\n"
+      "Images with masks, for segmentation: cosub data verify --folder ade/images/training \\\n"
+      "  --masks ade/annotations/training --classes 150 --zero-is-ignored");
+  sub->callback([options, masks, &chosen] {
+    chosen = [options, masks] {
+      return masks->masks.empty() ? run_data_verify(*options) : run_data_verify_pairs(*options, *masks);
+    };
+  });
 }
 
 void add_bench(CLI::App& data, Chosen& chosen) {

@@ -34,4 +34,19 @@ struct Mask {
 /// with colours or alpha, or more than kMaxPixels.
 void decode_mask(std::span<const std::uint8_t> bytes, Mask& out);
 
+/// What a set's values mean. A value that is neither ignored nor a class below num_classes is an error in the
+/// mask.
+struct MaskClasses {
+  std::int64_t num_classes = 0;
+  std::int64_t ignore_value = 255;  // as stored; comes before any class of this number
+  bool zero_is_ignored = false;     // then the values from 1 are the classes from 0, as in ADE20K
+
+  bool is_ignored(std::uint16_t value) const {
+    return value == ignore_value || (zero_is_ignored && value == 0);
+  }
+  /// Of a value that is not ignored.
+  std::int64_t class_of(std::uint16_t value) const { return value - (zero_is_ignored ? 1 : 0); }
+  bool is_allowed(std::uint16_t value) const { return is_ignored(value) || class_of(value) < num_classes; }
+};
+
 }  // namespace cosub::data

@@ -209,5 +209,33 @@ TEST(DecodeMask, AbsurdSizesAreRefusedFromTheHeader) {
   EXPECT_THAT(data_error(bytes), HasSubstr("announces 65537 x 65537 pixels; at most 178956970"));
 }
 
+TEST(MaskClasses, ValuesAreClassesUnlessIgnored) {
+  const MaskClasses classes{.num_classes = 21};
+  EXPECT_EQ(classes.class_of(0), 0);
+  EXPECT_FALSE(classes.is_ignored(0));
+  EXPECT_TRUE(classes.is_allowed(20));
+  EXPECT_FALSE(classes.is_allowed(21));
+  EXPECT_TRUE(classes.is_ignored(255));
+  EXPECT_TRUE(classes.is_allowed(255));
+  EXPECT_FALSE(classes.is_allowed(254));
+}
+
+TEST(MaskClasses, WhereZeroIsIgnoredClassesBeginAtOne) {
+  const MaskClasses classes{.num_classes = 150, .zero_is_ignored = true};
+  EXPECT_TRUE(classes.is_ignored(0));
+  EXPECT_EQ(classes.class_of(1), 0);
+  EXPECT_TRUE(classes.is_allowed(150));
+  EXPECT_FALSE(classes.is_allowed(151));
+  EXPECT_TRUE(classes.is_ignored(255));
+}
+
+TEST(MaskClasses, TheIgnoredValueComesBeforeAClassOfItsNumber) {
+  const MaskClasses classes{.num_classes = 60000, .ignore_value = 7};
+  EXPECT_TRUE(classes.is_ignored(7));
+  EXPECT_FALSE(classes.is_ignored(255));
+  EXPECT_TRUE(classes.is_allowed(59999));
+  EXPECT_FALSE(classes.is_allowed(60000));
+}
+
 }  // namespace
 }  // namespace cosub::data
