@@ -1,6 +1,6 @@
 // Encoded image files to pixels: JPEG (libjpeg-turbo), PNG (libpng), PPM and PGM. All functions are pure and
-// run on the calling thread; pixels are those that Pillow's Image.open(...).convert("RGB" or "L") gives, but of
-// 16-bit grey PNG: there the upper bytes, where Pillow clips at 255.
+// run on the calling thread; pixels are those that Pillow's Image.open(...).convert("RGB" or "L") gives, but
+// of 16-bit grey PNG: there the upper bytes, where Pillow clips at 255.
 #pragma once
 
 #include <cstdint>

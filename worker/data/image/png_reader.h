@@ -34,7 +34,7 @@ class PngReader {
   // As stored, before read_pixels().
   int color_type() const { return png_get_color_type(png_, info_); }  // PNG_COLOR_TYPE_...
   int channels() const { return png_get_channels(png_, info_); }
-  int bit_depth() const { return png_get_bit_depth(png_, info_); }    // of a sample, or of a palette's index
+  int bit_depth() const { return png_get_bit_depth(png_, info_); }  // of a sample, or of a palette's index
 
   /// Asks libpng for transformations. Errors leave it by longjmp: it holds no object with a destructor.
   using SetUp = void (*)(png_structp png);
