@@ -72,7 +72,7 @@ TEST(Prefetcher, AReadThatHangsIsNamedAndHoldsNobodyUp) {
   const auto gate = std::make_shared<Gate>();
   {
     Prefetcher<int> prefetcher(
-        {.count = 9, .threads = 2, .read_limit = milliseconds(50)},
+        {.count = 9, .threads = 2, .read_limit = milliseconds(400)},
         [gate](std::int64_t item, Activity& activity) {
           activity.reading(item, [&] {
             if (item == 2) gate->pass();
