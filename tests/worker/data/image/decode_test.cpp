@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "tests/worker/data/image/decoding.h"
 #include "tests/worker/data/image/images.h"
 #include "worker/data/image/encode.h"
 
@@ -20,27 +21,10 @@ using testing::make_photograph;
 using testing::part;
 using testing::same_pixels;
 
-using Bytes = std::vector<std::uint8_t>;
-
-Bytes bytes_of(const std::string& text) {
-  return {text.begin(), text.end()};
-}
-
-Image decode_whole(const Bytes& bytes, std::int64_t channels) {
-  const ImageInfo info = read_info(bytes);
-  Image image;
-  decode(bytes, {0, 0, info.height, info.width}, channels, image);
-  return image;
-}
-
-std::string data_error(const Bytes& bytes) {
-  try {
-    decode_whole(bytes, 3);
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no DataError";
-}
+using testing::Bytes;
+using testing::bytes_of;
+using testing::data_error;
+using testing::decode_whole;
 
 /// Many regions of every kind of file, in both numbers of channels.
 void expect_regions_equal(const Bytes& bytes, std::uint64_t seed, int regions) {

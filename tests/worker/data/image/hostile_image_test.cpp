@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "tests/worker/data/image/decoding.h"
 #include "tests/worker/data/image/images.h"
 #include "worker/data/image/decode.h"
 #include "worker/data/image/encode.h"
@@ -22,29 +23,12 @@ using testing::make_photograph;
 using testing::part;
 using testing::same_pixels;
 
-using Bytes = std::vector<std::uint8_t>;
+using testing::Bytes;
+using testing::bytes_of;
+using testing::data_error;
+using testing::decode_whole;
 
 constexpr std::uint8_t kStartOfScan = 0xda, kQuantization = 0xdb;
-
-Bytes bytes_of(const std::string& text) {
-  return {text.begin(), text.end()};
-}
-
-Image decode_whole(const Bytes& bytes, std::int64_t channels) {
-  const ImageInfo info = read_info(bytes);
-  Image image;
-  decode(bytes, {0, 0, info.height, info.width}, channels, image);
-  return image;
-}
-
-std::string data_error(const Bytes& bytes) {
-  try {
-    decode_whole(bytes, 3);
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no DataError";
-}
 
 std::string big_endian(std::uint32_t value, int bytes) {
   std::string text;
