@@ -170,6 +170,19 @@ struct SubmodelConfig {
   bool operator==(const SubmodelConfig&) const = default;
 };
 
+enum class Compress { kNone, kBf16 };  // none | bf16
+
+struct ExchangeConfig {   // of the gradients between the ranks
+  bool overlap = true;    // while the backward pass still runs
+  double bucket_mib = 4;  // of gradients that travel together
+  Compress compress = Compress::kNone;
+  bool error_feedback = false;  // compress: what rounding lost is added to the next step
+  bool operator==(const ExchangeConfig&) const = default;
+};
+
+enum class Precision { kFp32, kTf32, kBf16 };  // fp32 | tf32 | bf16
+enum class NonFinite { kStop, kSkip };         // stop | skip
+
 enum class TaskKind { kClassify, kEvaluate, kExport };  // classify | evaluate | export
 enum class Reduction { kOrdered, kFast };               // ordered | fast
 
@@ -188,10 +201,13 @@ struct StageConfig {
   bool ema_warmup = true;  // decay_t = min(ema, (1 + t) / (10 + t))
   CheckpointConfig checkpoint;
   Reduction reduction = Reduction::kOrdered;
+  ExchangeConfig exchange;
   std::int64_t sync_batchnorm = 1;  // ranks that normalise one microbatch each together
   std::int64_t threads = 1;         // per rank; part of the run's identity
-  std::string precision = "fp32";
-  std::string device = "auto";  // auto | cpu | cuda
+  Precision precision = Precision::kFp32;
+  NonFinite non_finite = NonFinite::kStop;
+  std::int64_t check_parameters_every_steps = 1000;  // that all ranks hold the same; 0: never
+  std::string device = "auto";                       // auto | cpu | cuda
   std::int64_t log_every_steps = 10;
   std::chrono::milliseconds collective_timeout = std::chrono::minutes(5);
   std::vector<SubmodelConfig> submodels;  // evaluate

@@ -135,6 +135,21 @@ const Fields<CheckpointConfig>& checkpoint_fields() {
   return fields;
 }
 
+const Fields<ExchangeConfig>& exchange_fields() {
+  static const auto fields =
+      Fields<ExchangeConfig>()
+          .add("overlap", &ExchangeConfig::overlap, flag(),
+               "send gradients while the backward pass computes the next ones", Effect::kNone)
+          .add("bucket_mib", &ExchangeConfig::bucket_mib, number(above(0)),
+               "MiB of gradients that travel together")
+          .add("compress", &ExchangeConfig::compress,
+               enumeration<Compress>({{"none", Compress::kNone}, {"bf16", Compress::kBf16}}),
+               "bf16: half the bytes between the ranks, each sum in float32; needs reduction: fast")
+          .add("error_feedback", &ExchangeConfig::error_feedback, flag(),
+               "compress: what rounding took away is added to the rank's next gradients");
+  return fields;
+}
+
 const Fields<SubmodelConfig>& submodel_fields() {
   Kind<std::string> keep =
       matching("all, even, odd, first:N, last:N or branch indices such as 0,2,5", is_well_formed_keep);
@@ -215,13 +230,26 @@ const Fields<StageConfig>& stage_fields() {
           .add("reduction", &StageConfig::reduction,
                enumeration<Reduction>({{"ordered", Reduction::kOrdered}, {"fast", Reduction::kFast}}),
                "sums in one fixed order, the same bits on any number of ranks; or the quickest way")
+          .add("exchange", &StageConfig::exchange, structure(exchange_fields()),
+               "how gradients travel between the ranks")
           .add("sync_batchnorm", &StageConfig::sync_batchnorm, whole(whole_at_least(1)),
                "this many neighbouring microbatches are normalised together by BatchNorm, each on a rank of "
                "its own; "
                "1: each by itself")
           .add("threads", &StageConfig::threads, whole(whole_at_least(1)),
                "CPU threads per rank; other counts give other bits")
-          .add("precision", &StageConfig::precision, words({"fp32"}, {"bf16", "fp16"}), "of the computation")
+          .add("precision", &StageConfig::precision,
+               enumeration<Precision>(
+                   {{"fp32", Precision::kFp32}, {"tf32", Precision::kTf32}, {"bf16", Precision::kBf16}}),
+               "of matrix products and convolutions; weights, sums, losses and updates are float32")
+          .add(
+              "non_finite", &StageConfig::non_finite,
+              enumeration<NonFinite>({{"stop", NonFinite::kStop}, {"skip", NonFinite::kSkip}}),
+              "a step whose loss or gradients are not finite ends the stage, or is left out and counted; the "
+              "microbatch at fault is written for `cosub model step`")
+          .add("check_parameters_every_steps", &StageConfig::check_parameters_every_steps,
+               whole(whole_at_least(0)), "compare the weights of all ranks, by hash; 0: only at both ends",
+               Effect::kNone)
           .add("device", &StageConfig::device, words({"auto", "cpu", "cuda"}),
                "auto: a GPU where there is one")
           .add("log_every_steps", &StageConfig::log_every_steps, whole(whole_at_least(1)),

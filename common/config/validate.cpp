@@ -42,6 +42,19 @@ void check_batch(const Check& check) {
   }
 }
 
+void check_exchange(const Check& check) {
+  const ExchangeConfig& exchange = check.stage.exchange;
+  if (!check.sound({"exchange", "reduction"})) return;
+  if (exchange.compress != Compress::kNone && check.stage.reduction == Reduction::kOrdered) {
+    check.refuse("exchange.compress",
+                 "bf16 with reduction: ordered, whose sums are the same on any number of ranks",
+                 "none, or reduction: fast");
+  }
+  if (exchange.error_feedback && exchange.compress == Compress::kNone) {
+    check.refuse("exchange.error_feedback", "true without exchange.compress", "false, or compress: bf16");
+  }
+}
+
 void check_sync_batchnorm(const Check& check) {
   const StageConfig& stage = check.stage;
   const std::int64_t group_size = stage.sync_batchnorm;
@@ -248,6 +261,7 @@ void refuse_key(const Tree& tree, const std::string& key, const std::string& fou
 void validate_stage(const StageConfig& stage, const Tree& tree, bool inherits, Problems& problems) {
   const Check check{stage, tree, problems};
   check_batch(check);
+  check_exchange(check);
   check_sync_batchnorm(check);
   check_schedule(check);
   if (inherits) check_data(check);

@@ -6,6 +6,7 @@
 
 #include <ATen/ATen.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -41,13 +42,21 @@ class Communicator {
   /// of their ranks here. It takes over limit() and local_rank(), names ranks in errors by their numbers in
   /// the job, and must not outlive this one.
   virtual std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) = 0;
+  /// Whether communicators that split() made may be used by other threads at the same time as this one.
+  virtual bool concurrent() const = 0;
   /// Ends every rank of the job at once with this code.
   [[noreturn]] virtual void abort(int exit_code) = 0;
 
   std::chrono::milliseconds limit() const { return limit_; }
   void set_limit(std::chrono::milliseconds limit) { limit_ = limit; }
+  /// From any thread: what waits in this communicator, now or later, fails as if its limit had passed.
+  void cancel() { cancelled_ = true; }
+
+ protected:
+  const std::atomic<bool>& cancelled() const { return cancelled_; }
 
  private:
+  std::atomic<bool> cancelled_ = false;
   std::chrono::milliseconds limit_ = std::chrono::minutes(5);
 };
 

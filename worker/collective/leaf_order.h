@@ -7,22 +7,23 @@
 #include <cstdint>
 
 #include "worker/collective/communicator.h"
-#include "worker/collective/step_reduction.h"
 
 namespace cosub::collective {
 
 class LeafOrder {
  public:
-  LeafOrder(Range owned, const ReductionOptions& options) : owned_(owned), options_(options) {}
+  LeafOrder(StridedRange owned, std::int64_t size, at::TensorOptions tensor)
+      : owned_(owned), size_(size), tensor_(tensor) {}
   void begin(std::int64_t step);
   void add(std::int64_t microbatch, const at::Tensor& leaf);
   void finish();  // all own leaves must have come
-  Range owned() const { return owned_; }
+  bool is_last(std::int64_t microbatch) const { return microbatch + owned_.stride >= owned_.end; }
   std::int64_t step() const { return step_; }
 
  private:
-  Range owned_;
-  ReductionOptions options_;
+  StridedRange owned_;
+  std::int64_t size_;
+  at::TensorOptions tensor_;
   std::int64_t step_ = 0;
   std::int64_t next_ = -1;  // -1: before begin
 };

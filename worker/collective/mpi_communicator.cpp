@@ -72,7 +72,7 @@ MpiCommunicator::MpiCommunicator(std::int64_t max_count)
   check_mpi(MPI_Initialized(&initialised));
   if (!initialised) {
     int provided = MPI_THREAD_SINGLE;
-    const int result = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
+    const int result = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
     if (result != MPI_SUCCESS || provided < MPI_THREAD_SERIALIZED) {
       throw CollectiveError(
           fmt::format("MPI did not initialise (result {}, thread level {}, needed {}). Start the worker with "
@@ -82,6 +82,9 @@ MpiCommunicator::MpiCommunicator(std::int64_t max_count)
     }
     finalises_ = true;
   }
+  int level = MPI_THREAD_SINGLE;
+  check_mpi(MPI_Query_thread(&level));
+  concurrent_ = level == MPI_THREAD_MULTIPLE;
   connect_world();
   find_local_rank();
 }
@@ -121,6 +124,7 @@ void MpiCommunicator::find_local_rank() {
 MpiCommunicator::MpiCommunicator(const MpiCommunicator& whole, MPI_Comm part,
                                  std::vector<std::int64_t> job_ranks)
     : max_count_(whole.max_count_),
+      concurrent_(whole.concurrent_),
       exceptions_at_start_(std::uncaught_exceptions()),
       comm_(part),
       world_size_(static_cast<std::int64_t>(job_ranks.size())),
@@ -174,7 +178,7 @@ void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>&
     }
     return true;
   };
-  if (!poll_until(done, limit())) fail_late(operation, pending);
+  if (!poll_until(done, limit(), cancelled())) fail_late(operation, pending);
   broken_ = false;
   buffers_.clear();
 }

@@ -43,6 +43,7 @@ class MpiCommunicator final : public Communicator {
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
   std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
+  bool concurrent() const override { return concurrent_; }
   [[noreturn]] void abort(int exit_code) override;
 
  private:
@@ -70,6 +71,7 @@ class MpiCommunicator final : public Communicator {
   std::string own_name() const;
 
   std::int64_t max_count_;
+  bool concurrent_ = false;
   bool finalises_ = false;
   int exceptions_at_start_;
   MPI_Comm comm_ = MPI_COMM_NULL;

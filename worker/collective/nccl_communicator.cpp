@@ -66,6 +66,7 @@ class NcclCommunicator final : public Communicator {
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
   std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
+  bool concurrent() const override { return bootstrap_.concurrent(); }
   [[noreturn]] void abort(int exit_code) override;
 
  private:
@@ -116,7 +117,8 @@ NcclCommunicator::~NcclCommunicator() {
     const auto done = [&] {
       return ncclCommGetAsyncError(comm_, &state) != ncclSuccess || state != ncclInProgress;
     };
-    clean = poll_until(done, limit()) && state == ncclSuccess && ncclCommDestroy(comm_) == ncclSuccess;
+    clean = poll_until(done, limit(), cancelled()) && state == ncclSuccess &&
+            ncclCommDestroy(comm_) == ncclSuccess;
     if (clean) comm_ = nullptr;
   }
   abort_communicator();
@@ -205,7 +207,7 @@ void NcclCommunicator::wait_until_accepted(const std::string& operation, const s
     check_nccl(state, operation, what);
     return state == ncclSuccess;
   };
-  if (!poll_until(done, limit())) {
+  if (!poll_until(done, limit(), cancelled())) {
     fail(fmt::format("{} waited {} for the other ranks in {}", who_, in_words(limit()),
                      describe_operation(operation, what)));
   }
@@ -233,7 +235,7 @@ void NcclCommunicator::run(const std::string& operation, const std::string& what
     check_cuda(status, operation, what);
     return true;
   };
-  if (!poll_until(done, limit())) {
+  if (!poll_until(done, limit(), cancelled())) {
     fail(fmt::format("{} waited {} for the other ranks in {}", who_, in_words(limit()),
                      describe_operation(operation, what)));
   }

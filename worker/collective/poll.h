@@ -4,21 +4,23 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
 namespace cosub::collective {
 
-/// Calls done() until it returns true; false when `limit` has passed on the monotonic clock.
+/// Calls done() until it returns true; false when `limit` has passed on the monotonic clock, or `cancelled`
+/// is set.
 template <typename Done>
-bool poll_until(Done&& done, std::chrono::milliseconds limit) {
+bool poll_until(Done&& done, std::chrono::milliseconds limit, const std::atomic<bool>& cancelled) {
   constexpr int kSpins = 32;
   constexpr std::chrono::microseconds kShortestSleep(50), kLongestSleep(200);
   for (int spin = 0; spin < kSpins; ++spin) {
     if (done()) return true;
   }
   const auto deadline = std::chrono::steady_clock::now() + limit;
-  for (auto sleep = kShortestSleep; std::chrono::steady_clock::now() < deadline;
+  for (auto sleep = kShortestSleep; !cancelled && std::chrono::steady_clock::now() < deadline;
        sleep = std::min(sleep * 5 / 4, kLongestSleep)) {
     std::this_thread::sleep_for(sleep);
     if (done()) return true;

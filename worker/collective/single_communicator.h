@@ -25,6 +25,7 @@ class SingleCommunicator final : public Communicator {
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
   std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
+  bool concurrent() const override { return true; }
   [[noreturn]] void abort(int exit_code) override;
 };
 

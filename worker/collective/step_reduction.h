@@ -1,50 +1,95 @@
 // Adds the microbatches' flat vectors (gradients | batch statistics | logged sums) of a step over all ranks.
 //   ordered: one fixed binary tree over microbatch indices: node [lo, hi) = node [lo, mid) + node [mid, hi)
-//   with
-//            mid = lo + largest power of two below hi - lo. Each rank sums the maximal subtrees inside its
-//            contiguous range and the ranks exchange those, so the result has the same bits for any number of
-//            ranks.
-//   fast:    each rank adds its own in order, then buckets are all-reduced.
+//            with mid = lo + largest power of two below hi - lo. Each rank sums the maximal subtrees inside
+//            its contiguous range and the ranks exchange those, so the result has the same bits for any
+//            number of ranks.
+//   fast:    each rank adds its own in order, then buckets are all-reduced, or exchanged as bfloat16.
 // Usage per step, on every rank: begin(step); for each own microbatch ascending: add(m, leaf); finish() ->
-// sum.
+// sum. Or, so that the exchange runs while the last leaf is computed: add_last(m, leaf) instead of its add,
+// then ready(bucket) for every bucket in the order 0, 1, ... as its numbers become final, then finish().
 #pragma once
 
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "common/config/pipeline.h"
+#include "worker/collective/bucket_exchange.h"
 #include "worker/collective/communicator.h"
+#include "worker/collective/exchange_thread.h"
+#include "worker/collective/leaf_order.h"
+#include "worker/collective/leaf_sums.h"
 
 namespace cosub::collective {
-
-class StepReduction {
- public:
-  virtual ~StepReduction() = default;
-  virtual void begin(std::int64_t step) = 0;
-  /// leaf: [n], contiguous, of options.tensor's dtype and device; copied or added before this returns.
-  /// Microbatch is the index within the step; std::logic_error when it is not the next one of this rank.
-  virtual void add(std::int64_t microbatch, const at::Tensor& leaf) = 0;
-  /// Collective. The sum over all microbatches, [n]; valid until the next begin.
-  virtual const at::Tensor& finish() = 0;
-};
 
 struct ReductionOptions {
   config::Reduction kind = config::Reduction::kOrdered;
   std::int64_t num_microbatches = 1;
   std::int64_t size = 0;                         // n
   at::TensorOptions tensor = at::kFloat;         // dtype and device of leaves and sum
-  std::int64_t bucket_bytes = 25 * 1024 * 1024;  // of one all-reduce (fast)
+  std::vector<Range> buckets = {};               // disjoint, all of [0, n), in the order of their exchange
+  std::int64_t bucket_bytes = 25 * 1024 * 1024;  // where `buckets` is empty: pieces of this size
+  bool overlap = false;                          // exchange in a thread, from ready() on
+  bool compress = false;                         // fast: bfloat16 between the ranks,
+  std::int64_t first_exact = 0;                  // for buckets that end at or before this element
+  bool error_feedback = false;                   // compress: see compressed_exchange.h
+  /// Called by the exchanging thread as it turns to a bucket; may be empty.
+  std::function<void(std::int64_t step, std::int64_t bucket, std::int64_t num_buckets)> on_bucket = {};
 };
-std::unique_ptr<StepReduction> make_step_reduction(Communicator& communicator,
-                                                   const ReductionOptions& options);
+
+class StepReduction {
+ public:
+  /// Collective where overlap is on (it takes a communicator of its own). `owned`: this rank's microbatches;
+  /// `group`: nullptr, or this rank's group of neighbouring ranks that handle as many neighbouring
+  /// microbatches at a time (both outlive the reduction).
+  StepReduction(Communicator& communicator, Communicator* group, ReductionOptions options);
+  ~StepReduction();
+  StepReduction(const StepReduction&) = delete;
+  StepReduction& operator=(const StepReduction&) = delete;
+
+  void begin(std::int64_t step);
+  /// leaf: [n], contiguous, of options.tensor's dtype and device; copied or added before this returns.
+  /// Microbatch is the index within the step; std::logic_error when it is not the next one of this rank.
+  void add(std::int64_t microbatch, const at::Tensor& leaf);
+  /// The last own one: the leaf is read later, and may be overwritten with the sum.
+  void add_last(std::int64_t microbatch, const at::Tensor& leaf);
+  /// From any thread, one at a time. Returns at once; std::logic_error when out of order.
+  void ready(std::size_t bucket);
+  /// Collective. The sum over all microbatches, [n]; valid until the next begin. What is not ready yet is
+  /// taken as ready. CollectiveError naming step and bucket when a rank does not come.
+  at::Tensor finish();
+
+  const std::vector<Range>& buckets() const { return options_.buckets; }
+  bool overlaps() const { return thread_ != nullptr; }
+  /// Time that exchanges have taken since the last call, hidden or not.
+  std::chrono::duration<double> take_exchange_time();
+
+ private:
+  void exchange(std::size_t bucket, bool merge);
+
+  ReductionOptions options_;
+  std::unique_ptr<Communicator> own_communicator_, own_group_;  // the thread's
+  LeafOrder order_;
+  LeafSums sums_;
+  std::unique_ptr<BucketExchange> exchange_;
+  std::size_t next_bucket_ = 0;
+  bool has_last_ = false;
+  std::chrono::duration<double> inline_time_{0};
+  std::unique_ptr<ExchangeThread> thread_;  // nullptr: exchanged in finish(). Last: it uses all the others
+};
+
+std::unique_ptr<StepReduction> make_step_reduction(Communicator& communicator, ReductionOptions options);
 
 /// The same where groups of ranks handle bundles of microbatches (microbatches_of with a group's size G): one
 /// sum over the bundles for each place in a bundle, then the sum of these G in a tree of their own. With
 /// `ordered` any number of groups gives the same bits. `group` has this rank's group, and must outlive the
 /// reduction. Collective over `communicator`, which it splits.
 std::unique_ptr<StepReduction> make_grouped_reduction(Communicator& communicator, Communicator& group,
-                                                      const ReductionOptions& options);
+                                                      ReductionOptions options);
 
 }  // namespace cosub::collective

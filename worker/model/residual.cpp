@@ -154,7 +154,10 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
   const at::Tensor& rows = rows_of(index, x.device());
   // While the stem is shared row r of the 2B rows is row r mod B of what is there.
   const at::Tensor input = select_rows(x, shared ? rows.remainder(pass_.images) : rows);
-  return add_rows(base, rows, run(input, branch), kept.scale);
+  const at::Tensor output = run(input, branch);
+  // Under autocast branch and shortcut may differ in dtype; a plain addition would promote likewise.
+  const at::ScalarType dtype = at::promote_types(base.scalar_type(), output.scalar_type());
+  return add_rows(base.to(dtype), rows, output.to(dtype), kept.scale);
 }
 
 at::Tensor ResidualSeam::finish(const at::Tensor& x) const {

@@ -68,6 +68,7 @@ nlohmann::json to_state(const TrainingProgress& progress, const config::StageFil
             {"correct", progress.interval.correct},
             {"images", progress.interval.images}}},
           {"images", progress.images},
+          {"skipped_steps", progress.skipped_steps},
           {"bad_samples", progress.bad_samples},
           {"val_top1", progress.val_top1},
           {"val_step", progress.val_step},
@@ -93,6 +94,7 @@ TrainingProgress from_state(const nlohmann::json& state, const config::StageFile
                          .correct = interval.at("correct").get<double>(),
                          .images = interval.at("images").get<std::int64_t>()};
     progress.images = state.at("images").get<std::int64_t>();
+    progress.skipped_steps = state.value("skipped_steps", std::int64_t{0});
     progress.bad_samples = state.at("bad_samples").get<std::set<std::int64_t>>();
     progress.val_top1 = state.at("val_top1").get<double>();
     progress.val_step = state.at("val_step").get<std::int64_t>();

@@ -27,6 +27,8 @@ Telemetry::Telemetry(const std::string& address, Metrics::Labels labels)
           metrics_.counter("cosub_images_total", "Images of the global batch trained on by this attempt.")),
       bad_samples_(metrics_.counter("cosub_bad_samples_total",
                                     "Different samples found that cannot be decoded, all ranks.")),
+      skipped_steps_(metrics_.counter("cosub_skipped_steps_total",
+                                      "Steps whose loss or gradients were not finite, left out.")),
       loss_(metrics_.gauge("cosub_loss", "Training loss, mean of the last log interval.")),
       top1_(metrics_.gauge("cosub_top1", "Training top-1 as a share, mean of the last log interval.")),
       learning_rate_(metrics_.gauge("cosub_learning_rate", "Learning rate of the last step.")),
@@ -72,6 +74,10 @@ void Telemetry::step_done(const StepOutcome& outcome, double seconds,
   gradient_norm_.Set(outcome.gradient_norm);
   step_seconds_.Observe(seconds);
   for (std::size_t i = 0; i < phase_seconds.size(); ++i) phase_seconds_[i]->Increment(phase_seconds[i]);
+}
+
+void Telemetry::step_skipped() {
+  skipped_steps_.Increment();
 }
 
 void Telemetry::checkpoint_done(std::int64_t step) {

@@ -33,6 +33,7 @@ class Telemetry {
   void set_phase(const std::string& phase);
 
   void step_done(const StepOutcome& outcome, double seconds, const std::array<double, 6>& phase_seconds);
+  void step_skipped();  // not finite, left out
   void checkpoint_done(std::int64_t step);
   /// `data_wait`: share of the interval's time that the training thread waited for data.
   void interval_done(double loss, double top1, double data_wait);
@@ -41,7 +42,7 @@ class Telemetry {
 
  private:
   Metrics metrics_;
-  prometheus::Counter &steps_, &images_, &bad_samples_;
+  prometheus::Counter &steps_, &images_, &bad_samples_, &skipped_steps_;
   prometheus::Gauge &loss_, &top1_, &learning_rate_, &gradient_norm_, &checkpoint_step_, &resident_bytes_,
       &data_wait_;
   prometheus::Histogram& step_seconds_;

@@ -9,6 +9,8 @@
 #include "worker/train/error_record.h"
 #include "worker/train/export_model.h"
 #include "worker/train/initial_weights.h"
+#include "worker/train/non_finite_dump.h"
+#include "worker/train/precision.h"
 #include "worker/train/result.h"
 #include "worker/train/snapshot.h"
 #include "worker/train/stop_flag.h"
@@ -36,6 +38,7 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
                                  .communicator = job_.communicator,
                                  .clock = clock_},
                 job_.stage(), job_.stream);
+  step_->set_skipped_steps(progress_.skipped_steps);
 }
 
 void Trainer::check_batch() const {
@@ -121,29 +124,36 @@ ExitCode Trainer::run() {
   return complete ? ExitCode::kDone : ExitCode::kInterrupted;
 }
 
+data::TrainLoader Trainer::open_loader(std::int64_t first_step, std::int64_t end_step) const {
+  const config::StageConfig& stage = job_.stage();
+  return {train_,
+          {.data = stage.data,
+           .targets = stage.cosub.targets,
+           .classes = stage.model.classes,
+           .image_size = stage.model.image_size,
+           .stream = job_.stream,
+           .plan = plan_,
+           .first_step = first_step,
+           .end_step = end_step,
+           .begin = step_->own_microbatches().begin,
+           .end = step_->own_microbatches().end,
+           .stride = step_->own_microbatches().stride,
+           .delivery = job_.device.is_cpu() ? data::TrainLoader::Delivery::kInputs
+                                            : data::TrainLoader::Delivery::kDeviceInputs,
+           .device = job_.device}};
+}
+
 bool Trainer::train() {
   if (progress_.step >= schedule_.total_steps()) return true;
   const config::StageConfig& stage = job_.stage();
-  data::TrainLoader loader(train_,
-                           {.data = stage.data,
-                            .targets = stage.cosub.targets,
-                            .classes = stage.model.classes,
-                            .image_size = stage.model.image_size,
-                            .stream = job_.stream,
-                            .plan = plan_,
-                            .first_step = progress_.step,
-                            .end_step = schedule_.total_steps(),
-                            .begin = step_->own_microbatches().begin,
-                            .end = step_->own_microbatches().end,
-                            .stride = step_->own_microbatches().stride,
-                            .delivery = job_.device.is_cpu() ? data::TrainLoader::Delivery::kInputs
-                                                             : data::TrainLoader::Delivery::kDeviceInputs,
-                            .device = job_.device});
+  data::TrainLoader loader = open_loader(progress_.step, schedule_.total_steps());
   last_checkpoint_ = Clock::now();
   while (progress_.step < schedule_.total_steps()) {
     StepOutcome outcome = run_step(loader);
+    check_parameters();
     bool last = progress_.step == schedule_.total_steps();
-    if (progress_.interval.steps >= stage.log_every_steps || last) log_interval(outcome);
+    if (progress_.interval.steps >= stage.log_every_steps || (last && progress_.interval.steps > 0))
+      log_interval(outcome);
     if (last) break;
     if (outcome.word.stop) {
       if (job_.is_root()) spdlog::info("stopping after step {} as asked, with a checkpoint", progress_.step);
@@ -163,13 +173,54 @@ StepOutcome Trainer::run_step(data::TrainLoader& loader) {
     bad_samples_.keep_new(batch.bad);
     return batch;
   };
-  StepOutcome outcome = step_->run(progress_.step, next, schedule_.learning_rate(progress_.step), word);
+  StepOutcome outcome;
+  try {
+    outcome = step_->run(progress_.step, next, schedule_.learning_rate(progress_.step), word);
+  } catch (const NonFiniteError&) {
+    explain_non_finite(progress_.step);
+    throw;
+  }
+  if (outcome.skipped) skipped(outcome);
   double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   add_bad_samples(outcome);
   const std::array<double, 6> phase_seconds = clock_.take();
   count(outcome, seconds, phase_seconds[static_cast<std::size_t>(Phase::kLoad)]);
   job_.telemetry.step_done(outcome, seconds, phase_seconds);
   return outcome;
+}
+
+/// Every draw is keyed, so the step can be had once more, microbatch by microbatch.
+void Trainer::explain_non_finite(std::int64_t step) {
+  data::TrainLoader loader = open_loader(step, step + 1);
+  const std::filesystem::path file = dump_non_finite(*step_, *state_, loader, job_.folder.root);
+  if (file.empty()) return;
+  spdlog::error(
+      "step {}: a microbatch of rank {} is not finite: {}, its weights beside it (cosub model step "
+      "--input and --weights read them)",
+      step, job_.communicator.rank(), file.string());
+}
+
+void Trainer::skipped(const StepOutcome& outcome) {
+  constexpr std::int64_t kMostInARow = 20, kMostExplained = 3;
+  progress_.skipped_steps = step_->skipped_steps();
+  if (progress_.skipped_steps <= kMostExplained) explain_non_finite(progress_.step);
+  job_.telemetry.step_skipped();
+  if (job_.is_root()) {
+    spdlog::warn("step {}: loss {} and gradient norm {}: left out; {} so far", progress_.step, outcome.loss,
+                 outcome.gradient_norm, progress_.skipped_steps);
+  }
+  if (++skipped_in_a_row_ < kMostInARow) return;
+  throw NonFiniteError(
+      fmt::format("step {}: {} steps in a row were not finite, loss {}: training has diverged. Start again "
+                  "from an earlier checkpoint with a lower optimizer.lr",
+                  progress_.step, kMostInARow, outcome.loss));
+}
+
+void Trainer::check_parameters() {
+  const std::int64_t every = job_.stage().check_parameters_every_steps;
+  if (every == 0 || progress_.step % every != 0 || job_.communicator.world_size() == 1) return;
+  check_equal_on_all_ranks(job_.communicator, state_->hash(),
+                           fmt::format("the hash of the parameters after step {}", progress_.step));
 }
 
 /// The sums tell every rank alike whether there is anything to tell.
@@ -183,10 +234,13 @@ void Trainer::count(const StepOutcome& outcome, double seconds, double wait_seco
   ++progress_.step;
   set_current_step(progress_.step);
   IntervalSums& interval = progress_.interval;
-  ++interval.steps;
-  interval.loss += outcome.loss;
-  interval.correct += outcome.correct;
-  interval.images += outcome.images;
+  if (!outcome.skipped) {
+    skipped_in_a_row_ = 0;
+    ++interval.steps;
+    interval.loss += outcome.loss;
+    interval.correct += outcome.correct;
+    interval.images += outcome.images;
+  }
   progress_.images += outcome.images;
   progress_.seconds += seconds;
   interval_seconds_ += seconds;
@@ -198,7 +252,8 @@ void Trainer::count(const StepOutcome& outcome, double seconds, double wait_seco
   progress.epoch = static_cast<double>(progress_.step) / static_cast<double>(plan_.steps_per_epoch());
   progress.bad_samples = static_cast<std::int64_t>(progress_.bad_samples.size());
   // The first steps have no interval behind them: show what is known so far.
-  if (progress.images_per_second == 0) progress.loss = interval.loss / static_cast<double>(interval.steps);
+  if (progress.images_per_second == 0 && interval.steps > 0)
+    progress.loss = interval.loss / static_cast<double>(interval.steps);
   double seconds_per_step = progress_.seconds / static_cast<double>(progress_.step);
   progress.seconds_left = seconds_per_step * static_cast<double>(schedule_.total_steps() - progress_.step);
   job_.telemetry.set_progress(progress);
@@ -275,6 +330,7 @@ EvalResult Trainer::validate() {
   job_.telemetry.set_phase("evaluating");
   std::optional<SwappedValues> averaged;
   if (ema_) averaged.emplace(state_->values(), ema_->average());
+  const AutocastScope autocast(job_.stage().precision, job_.device);
   EvalResult result = evaluate(*model_, job_.communicator,
                                {.source = val_, .data = job_.stage().data, .pass = {}, .on_progress = {}});
   progress_.val_top1 = result.top1;
@@ -299,6 +355,7 @@ void Trainer::finish() {
     add_metrics(result.metrics, "", validation);
     result.samples = validation.images;
   }
+  result.metrics["skipped_steps"] = static_cast<double>(progress_.skipped_steps);
   result.metrics["bad_samples"] = static_cast<double>(progress_.bad_samples.size());
   result.param_hash = state_->hash();
   check_equal_on_all_ranks(job_.communicator, result.param_hash, "the hash of the parameters at the end");

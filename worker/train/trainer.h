@@ -45,7 +45,11 @@ class Trainer {
   void build_model();
   void restore();
   bool train();
+  data::TrainLoader open_loader(std::int64_t first_step, std::int64_t end_step) const;
   StepOutcome run_step(data::TrainLoader& loader);
+  void explain_non_finite(std::int64_t step);
+  void skipped(const StepOutcome& outcome);
+  void check_parameters();
   void count(const StepOutcome& outcome, double seconds, double wait_seconds);
   void add_bad_samples(const StepOutcome& outcome);
   void log_interval(const StepOutcome& outcome);
@@ -69,6 +73,7 @@ class Trainer {
   PhaseClock clock_;
   TrainingProgress progress_;
   BadSamples bad_samples_;
+  std::int64_t skipped_in_a_row_ = 0;
   std::int64_t checkpoint_step_ = -1;
   Clock::time_point last_checkpoint_ = Clock::now();
   // Of this attempt's part of the interval.

@@ -66,6 +66,10 @@ StageConfig unusual_stage() {
   stage.ema_warmup = false;
   stage.checkpoint = {milliseconds(1234), 17, 9};
   stage.reduction = Reduction::kFast;
+  stage.exchange = {false, 2.5, Compress::kBf16, true};
+  stage.precision = Precision::kBf16;
+  stage.non_finite = NonFinite::kSkip;
+  stage.check_parameters_every_steps = 17;
   stage.threads = 3;
   stage.device = "cuda";
   stage.log_every_steps = 11;
@@ -138,8 +142,8 @@ int count_differences(const Tree& a, const Tree& b) {
 TEST(ConfigRoundTrip, IsTestedWithEveryFieldOfAStage) {
   StageConfig stage = unusual_stage();
   stage.task = TaskKind::kEvaluate;
-  stage.optimizer.name = stage.precision = "unlike the default";  // both have one word only
-  stage.sync_batchnorm = 2;  // which cannot be together with Bernoulli stochastic depth
+  stage.optimizer.name = "unlike the default";  // it has one word only
+  stage.sync_batchnorm = 2;                     // which cannot be together with Bernoulli stochastic depth
   const AugmentConfig padded = stage.data.augment;
   set_shards_and_crop(stage);
   stage.data.train = unusual_stage().data.train;

@@ -12,6 +12,7 @@
 #include "tests/worker/model/models.h"
 #include "tests/worker/train/toy_stage.h"
 #include "worker/collective/single_communicator.h"
+#include "worker/model/tensor_file.h"
 #include "worker/train/stop_flag.h"
 
 namespace cosub::train {
@@ -182,6 +183,39 @@ TEST_F(TrainerTest, NamesTheStepWhereTrainingDiverged) {
   } catch (const NonFiniteError& error) {
     EXPECT_THAT(error.what(), HasSubstr("step "));
     EXPECT_EQ(error.exit_code(), ExitCode::kFailure);
+  }
+}
+
+TEST_F(TrainerTest, WritesTheMicrobatchThatIsNotFinite) {
+  config::StageFile file = stage("diverges", testing::toy_vit(), 2);
+  file.stage.optimizer.lr = 1e30;
+  file.stage.optimizer.clip_norm = 0;
+  file.stage.schedule.warmup_epochs = 0;
+  EXPECT_THROW(run(file), NonFiniteError);
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(file.stage_folder / "non-finite"))
+    files.push_back(entry.path());
+  std::sort(files.begin(), files.end(), std::greater<>());
+  ASSERT_EQ(files.size(), 2u);
+  EXPECT_TRUE(files[1].string().ends_with("-model.safetensors"));
+  EXPECT_TRUE(model::read_tensors(files[1]).contains("blocks.0.norm1.weight"));
+  const auto tensors = model::read_tensors(files[0]);
+  EXPECT_EQ(tensors.at("input").sizes(), (std::vector<std::int64_t>{4, 1, 14, 14}));
+  EXPECT_EQ(tensors.at("target").sizes(), (std::vector<std::int64_t>{4, 4}));
+  EXPECT_EQ(tensors.at("kept.0").numel(), 6);  // of 2 x 4 rows at a drop rate of 0.25
+}
+
+TEST_F(TrainerTest, GivesUpWhenSkippingDoesNotHelp) {
+  config::StageFile file = stage("skips", testing::toy_vit(), 9);
+  file.stage.optimizer.lr = 1e30;
+  file.stage.optimizer.clip_norm = 0;
+  file.stage.schedule.warmup_epochs = 0;
+  file.stage.non_finite = config::NonFinite::kSkip;
+  try {
+    run(file);
+    FAIL() << "no NonFiniteError";
+  } catch (const NonFiniteError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("20 steps in a row"));
   }
 }
 

@@ -10,6 +10,7 @@
 #include "worker/train/evaluator.h"
 #include "worker/train/flat_state.h"
 #include "worker/train/initial_weights.h"
+#include "worker/train/precision.h"
 #include "worker/train/result.h"
 #include "worker/train/stop_flag.h"
 
@@ -65,6 +66,7 @@ ExitCode run_evaluate(Job& job, const std::shared_ptr<const data::Source>& val) 
   result.param_hash = FlatState(*loaded.model).hash();
   check_equal_on_all_ranks(job.communicator, result.param_hash, "the hash of the parameters");
 
+  const AutocastScope autocast(job.stage().precision, job.device);
   std::vector<Part> parts = parts_of(job.stage(), loaded);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     if (any_rank(job.communicator, stop_requested(), "the request to stop")) return ExitCode::kInterrupted;
