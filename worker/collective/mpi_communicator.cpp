@@ -51,10 +51,6 @@ void keep_for_ever(std::vector<at::Tensor> buffers) {
   kept->insert(kept->end(), buffers.begin(), buffers.end());
 }
 
-std::string list_ranks(const std::set<std::int64_t>& ranks) {
-  return fmt::format("{} {}", ranks.size() == 1 ? "rank" : "ranks", fmt::join(ranks, ", "));
-}
-
 }  // namespace
 
 void check_mpi(int result, std::source_location where) {
@@ -200,9 +196,9 @@ void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>
     what += fmt::format("{}bucket {} of {}", what.empty() ? "" : ", ", bucket + 1, operation.num_buckets);
   }
   const bool named = !everyone && !missing.empty();
-  throw CollectiveError(fmt::format("{} waited {} for {} in {}", own_name(), in_words(limit()),
-                                    named ? list_ranks(missing) : "the other ranks",
-                                    describe_operation(operation.name, what)));
+  throw WaitLimitError(own_name(), limit(),
+                       named ? list_ranks({missing.begin(), missing.end()}) : "the other ranks",
+                       describe_operation(operation.name, what));
 }
 
 void MpiCommunicator::start_all_reduce(at::Tensor& tensor, std::int64_t bucket,

@@ -208,8 +208,8 @@ void NcclCommunicator::wait_until_accepted(const std::string& operation, const s
     return state == ncclSuccess;
   };
   if (!poll_until(done, limit(), cancelled())) {
-    fail(fmt::format("{} waited {} for the other ranks in {}", who_, in_words(limit()),
-                     describe_operation(operation, what)));
+    abort_communicator();
+    throw WaitLimitError(who_, limit(), "the other ranks", describe_operation(operation, what));
   }
 }
 
@@ -236,8 +236,8 @@ void NcclCommunicator::run(const std::string& operation, const std::string& what
     return true;
   };
   if (!poll_until(done, limit(), cancelled())) {
-    fail(fmt::format("{} waited {} for the other ranks in {}", who_, in_words(limit()),
-                     describe_operation(operation, what)));
+    abort_communicator();
+    throw WaitLimitError(who_, limit(), "the other ranks", describe_operation(operation, what));
   }
 }
 

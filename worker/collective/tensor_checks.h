@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "common/error.h"
+
 namespace cosub::collective {
 
 /// Contiguous, on `device`, float32, float64, int64 or uint8.
@@ -29,5 +31,22 @@ std::string describe_rank(std::int64_t rank, std::int64_t world_size, const std:
 
 /// "all_reduce_sum (step 12, bucket 3 of 5)"
 std::string describe_operation(const std::string& operation, const std::string& what);
+
+/// "rank 2", "ranks 0, 2"
+std::string list_ranks(const std::vector<std::int64_t>& ranks);
+
+/// A wait for other ranks that passed its limit: "rank 0 of 3 on host7 waited 5 s for the other ranks in
+/// all_reduce_sum (step 12, bucket 3 of 5)".
+class WaitLimitError : public CollectiveError {
+ public:
+  /// `awaited`: what the operation itself can say of whom it waits for; `who`, `operation` as worded above.
+  WaitLimitError(std::string who, std::chrono::milliseconds limit, const std::string& awaited,
+                 std::string operation);
+  /// The same with what somebody else knows: whom it waited for, and why (a Diagnosis of board.h).
+  std::string explained(const std::vector<std::int64_t>& ranks, const std::string& reason) const;
+
+ private:
+  std::string who_, limit_, operation_;
+};
 
 }  // namespace cosub::collective

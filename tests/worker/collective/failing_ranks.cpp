@@ -1,7 +1,8 @@
-// One rank of a job that fails on purpose, for failure_test: cosub_failing_ranks OPERATION. The last rank
-// never enters the operation; the others have 300 ms, print the error they get and leave with 3 through every
-// destructor.
+// One rank of a job that fails on purpose, for failure_test: cosub_failing_ranks OPERATION (or: stopped
+// RANK). The last rank never enters the operation; the others have 300 ms, print the error they get and leave
+// with 3 through every destructor.
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,13 +11,42 @@
 #include <map>
 #include <memory>
 #include <stdexcept>
+#include <thread>
 
 #include "common/error.h"
 #include "worker/collective/communicator.h"
+#include "worker/collective/side_channel.h"
 #include "worker/collective/step_reduction.h"
 
 namespace cosub::collective {
 namespace {
+
+// Rank `stopped` is stopped in the middle of a step; the others find out in an all-reduce that takes too
+// long.
+int run_stopped(std::int64_t stopped) {
+  const auto world = connect();
+  SideChannel channel(*world, {.advertise = {}, .period = std::chrono::milliseconds(100)});
+  channel.at({.step = 12, .phase = Phase::kBackward, .microbatch = 3});
+  // All places are on the board before one stops.
+  const auto is_complete = [&] {
+    const auto ranks = channel.board().ranks;
+    return std::all_of(ranks.begin(), ranks.end(), [](const auto& rank) { return rank.place.step == 12; });
+  };
+  while (!is_complete()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  world->barrier("all places are known");
+  if (world->rank() == stopped) raise(SIGSTOP);
+  channel.at({.step = 12, .phase = Phase::kExchange});
+  world->set_limit(std::chrono::seconds(3));
+  auto tensor = at::ones({100000});
+  try {
+    world->all_reduce_sum(tensor, "step 12, bucket 1 of 1");
+  } catch (const CollectiveError& error) {
+    fmt::print("{}\n", channel.explain(error));
+    std::fflush(stdout);
+    world->abort(3);
+  }
+  return 0;
+}
 
 // As the worker's main: objects are destroyed on the way out, then the process exits.
 int run(const std::string& operation) {
@@ -73,6 +103,7 @@ int run(const std::string& operation) {
 
 int main(int argc, char** argv) {
   try {
+    if (argc == 3) return cosub::collective::run_stopped(std::stoi(argv[2]));
     return argc == 2 ? cosub::collective::run(argv[1]) : 64;
   } catch (const std::exception& error) {
     fmt::print("{}\n", error.what());

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <sstream>
 #include <string>
 
 #include "common/atomic_file.h"
@@ -33,8 +34,9 @@ JobEnd run_job(const std::string& operation, int ranks) {
                   "none",
                   "-n",
                   std::to_string(ranks),
-                  executable_folder() / "cosub_failing_ranks",
-                  operation};
+                  executable_folder() / "cosub_failing_ranks"};
+  std::istringstream words(operation);
+  for (std::string word; words >> word;) options.argv.push_back(word);
   options.environment = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}};
   options.output = folder.path() / "output";
   options.die_with_parent = true;
@@ -108,6 +110,19 @@ TEST(FailureTest, a_rank_that_fails_by_itself_leaves_at_once_and_ends_the_others
 TEST(FailureTest, abort_ends_every_rank_with_its_code) {
   const auto job = run_job("abort", 3);
   EXPECT_EQ(job.exit_code, 42);
+}
+
+TEST(FailureTest, a_stopped_rank_is_named_by_the_others_and_the_job_ends_with_it) {
+  for (const std::string stopped : {"2", "0"}) {
+    const auto job = run_job("stopped " + stopped, 3);
+    EXPECT_THAT(
+        job.output,
+        ContainsRegex("rank [012] of 3 on [^ ]+ waited 3 s for rank " + stopped +
+                      " in all_reduce_sum \\(step 12, bucket 1 of 1\\): rank " + stopped +
+                      " of 3 on [^ ]+ was last heard [23].. s ago, at step 12, backward, microbatch 3"));
+    EXPECT_THAT(job.output, ::testing::Not(HasSubstr("the other ranks")));
+    EXPECT_EQ(job.exit_code, 3);
+  }
 }
 
 }  // namespace
