@@ -98,7 +98,12 @@ class Hub final : public SideHub {
     auto& current = by_rank_[rank];
     if (current) close_quietly(current->socket);  // it has come anew
     current = connection;
-    note([&] { keeper_.connected(rank, true); });
+    std::shared_ptr<const std::string> frame;
+    note([&] {
+      keeper_.connected(rank, true);
+      frame = std::make_shared<const std::string>(frame_of(keeper_.board(steady_clock::now())));
+    });
+    connection->sender.send(connection, connection->socket, frame);
     while (true) {
       const auto payload = co_await read_payload(connection->socket, kMostBytesToRank0);
       const auto report = payload ? parse_place(*payload) : std::nullopt;

@@ -68,8 +68,10 @@ class Peer final : public SideEnd {
     limit.cancel();
     if (error || !connection->socket.is_open()) co_return false;
     prepare(connection->socket);
-    connection->sender.send(connection, connection->socket,
-                            std::make_shared<const std::string>(frame_of(Hello{setup_.rank, setup_.token})));
+    // With its first place, so that nobody waits a period to hear of it.
+    const std::string greeting =
+        frame_of(Hello{setup_.rank, setup_.token}) + frame_of(setup_.own_place(steady_clock::now()));
+    connection->sender.send(connection, connection->socket, std::make_shared<const std::string>(greeting));
     current_ = connection;
     connected_at_ = steady_clock::now();
     const bool heard = co_await read_boards(*connection);
