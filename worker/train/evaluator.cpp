@@ -70,6 +70,7 @@ EvalResult evaluate(model::Backbone& model, collective::Communicator& communicat
     }
   }
   model.train(was_training);
+  if (own.begin == own.end && evaluation.on_progress) evaluation.on_progress(1);
 
   // Adding zeros is exact, so each batch's loss arrives as its one owner computed it.
   at::Device device = device_of(model);

@@ -10,6 +10,7 @@
 #include "common/config/pipeline.h"
 #include "common/run_folder.h"
 #include "worker/collective/communicator.h"
+#include "worker/collective/side_channel.h"
 #include "worker/train/telemetry.h"
 
 namespace cosub::train {
@@ -22,6 +23,7 @@ struct Job {
   collective::Communicator& communicator;  // what the tensors travel on
   at::Device device = at::kCPU;
   Telemetry& telemetry;
+  collective::SideChannel& side_channel;  // told where this rank is
 
   const config::StageConfig& stage() const { return file.stage; }
   bool is_root() const { return communicator.rank() == 0; }

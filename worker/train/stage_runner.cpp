@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -61,9 +63,15 @@ void set_threads(std::int64_t threads) {
   at::set_num_interop_threads(1);
 }
 
-std::string metrics_address() {
+/// Where other hosts reach this one, "" where nobody said.
+std::string advertised_address() {
   const char* advertised = std::getenv("COSUB_ADVERTISE");
-  return advertised != nullptr && *advertised != '\0' ? advertised : "127.0.0.1";
+  return advertised != nullptr ? advertised : "";
+}
+
+std::string metrics_address() {
+  const std::string advertised = advertised_address();
+  return advertised.empty() ? "127.0.0.1" : advertised;
 }
 
 void connect_reporter(Job& job, const RunOptions& options, const Attempt& attempt) {
@@ -111,6 +119,21 @@ ExitCode run_task(Job& job) {
   throw std::logic_error("unknown task");
 }
 
+/// Often enough that a wait which passes the limit has seen who was silent.
+std::chrono::milliseconds side_channel_period(std::chrono::milliseconds collective_timeout) {
+  using std::chrono::milliseconds;
+  return std::clamp(collective_timeout / 10, milliseconds(50), milliseconds(1000));
+}
+
+/// What went wrong between the ranks is told by who knows most of them.
+ExitCode run_and_explain(Job& job) {
+  try {
+    return run_task(job);
+  } catch (const CollectiveError& error) {
+    throw CollectiveError(job.side_channel.explain(error), error.exit_code());
+  }
+}
+
 /// Everything between "the ranks know each other" and the exit code.
 ExitCode run_connected(collective::Communicator& ranks, const RunOptions& options) {
   config::StageFile file;
@@ -129,6 +152,8 @@ ExitCode run_connected(collective::Communicator& ranks, const RunOptions& option
 
   DeviceChoice device = choose_device(ranks, file.stage.device);
   device.communicator->set_limit(file.stage.collective_timeout);
+  collective::SideChannel side_channel(ranks, {.advertise = advertised_address(),
+                                               .period = side_channel_period(file.stage.collective_timeout)});
   Telemetry telemetry(metrics_address(), {{"pipeline", file.pipeline},
                                           {"stage", file.stage.name},
                                           {"rank", std::to_string(ranks.rank())},
@@ -139,9 +164,10 @@ ExitCode run_connected(collective::Communicator& ranks, const RunOptions& option
           .stream = stream_seed(file.seed, file.stage.name),
           .communicator = *device.communicator,
           .device = device.device,
-          .telemetry = telemetry};
+          .telemetry = telemetry,
+          .side_channel = side_channel};
   connect_reporter(job, options, attempt);
-  ExitCode code = run_task(job);
+  ExitCode code = run_and_explain(job);
   if (code == ExitCode::kDone) telemetry.set_phase("done");
   return code;
 }

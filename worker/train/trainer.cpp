@@ -31,14 +31,45 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
   restore();
   check_equal_on_all_ranks(job_.communicator, state_->hash(), "the hash of the parameters at the start");
   if (job_.is_root()) csv_.emplace(job_.folder.metrics_csv(), progress_.step);
-  step_.emplace(TrainStep::Parts{.model = *model_,
-                                 .state = *state_,
-                                 .optimizer = *optimizer_,
-                                 .ema = ema(),
-                                 .communicator = job_.communicator,
-                                 .clock = clock_},
-                job_.stage(), job_.stream);
+  step_.emplace(
+      TrainStep::Parts{.model = *model_,
+                       .state = *state_,
+                       .optimizer = *optimizer_,
+                       .ema = ema(),
+                       .communicator = job_.communicator,
+                       .clock = clock_,
+                       .on_bucket =
+                           [&job](std::int64_t step, std::int64_t bucket, std::int64_t num_buckets) {
+                             job.side_channel.exchanging(step, bucket, num_buckets);
+                           }},
+      job_.stage(), job_.stream);
+  clock_.on_enter([this](Phase phase) { entered(phase); });
   step_->set_skipped_steps(progress_.skipped_steps);
+}
+
+/// Tells the other ranks where this one is.
+void Trainer::entered(Phase phase) {
+  const collective::StridedRange own = step_->own_microbatches();
+  if (phase == Phase::kLoad) microbatch_ = microbatch_ < 0 ? own.begin : microbatch_ + own.stride;
+  const auto place = [&] {
+    switch (phase) {
+      case Phase::kLoad:
+        return collective::Phase::kLoad;
+      case Phase::kForward:
+        return collective::Phase::kForward;
+      case Phase::kBackward:
+        return collective::Phase::kBackward;
+      case Phase::kReduce:  // adding up its own, until its last microbatch is done
+        return microbatch_ + own.stride < own.end ? collective::Phase::kBackward
+                                                  : collective::Phase::kExchange;
+      case Phase::kUpdate:
+        return collective::Phase::kUpdate;
+      case Phase::kCheckpoint:
+        return collective::Phase::kCheckpoint;
+    }
+    throw std::logic_error("unknown phase");
+  };
+  job_.side_channel.at({.step = progress_.step, .phase = place(), .microbatch = microbatch_});
 }
 
 void Trainer::check_batch() const {
@@ -167,6 +198,7 @@ bool Trainer::train() {
 
 StepOutcome Trainer::run_step(data::TrainLoader& loader) {
   Clock::time_point start = Clock::now();
+  microbatch_ = -1;
   Word word{.stop = stop_requested(), .checkpoint = job_.is_root() && checkpoint_due()};
   const auto next = [&] {
     data::Microbatch batch = loader.next();
@@ -233,6 +265,7 @@ void Trainer::add_bad_samples(const StepOutcome& outcome) {
 void Trainer::count(const StepOutcome& outcome, double seconds, double wait_seconds) {
   ++progress_.step;
   set_current_step(progress_.step);
+  job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kBetween});
   IntervalSums& interval = progress_.interval;
   if (!outcome.skipped) {
     skipped_in_a_row_ = 0;
@@ -298,6 +331,7 @@ bool Trainer::checkpoint_due() const {
 }
 
 void Trainer::commit_checkpoint() {
+  job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kCheckpoint});
   if (job_.is_root()) {
     std::string phase = job_.telemetry.progress().phase;
     job_.telemetry.set_phase("checkpointing");
@@ -316,6 +350,7 @@ void Trainer::commit_checkpoint() {
   last_checkpoint_ = Clock::now();
   checkpoint_step_ = progress_.step;
   job_.telemetry.checkpoint_done(checkpoint_step_);
+  job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kBetween});
 }
 
 bool Trainer::validation_due() const {
@@ -331,8 +366,14 @@ EvalResult Trainer::validate() {
   std::optional<SwappedValues> averaged;
   if (ema_) averaged.emplace(state_->values(), ema_->average());
   const AutocastScope autocast(job_.stage().precision, job_.device);
+  const auto show = [this](double share) {
+    job_.side_channel.at({.step = progress_.step,
+                          .phase = collective::Phase::kEvaluate,
+                          .microbatch = static_cast<std::int64_t>(100 * share)});
+  };
+  show(0);
   EvalResult result = evaluate(*model_, job_.communicator,
-                               {.source = val_, .data = job_.stage().data, .pass = {}, .on_progress = {}});
+                               {.source = val_, .data = job_.stage().data, .pass = {}, .on_progress = show});
   progress_.val_top1 = result.top1;
   progress_.val_step = progress_.step;
   progress_.best_val_top1 = std::max(progress_.best_val_top1, result.top1);

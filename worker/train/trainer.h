@@ -42,6 +42,7 @@ class Trainer {
   using Clock = std::chrono::steady_clock;
 
   void check_batch() const;
+  void entered(Phase phase);
   void build_model();
   void restore();
   bool train();
@@ -71,6 +72,7 @@ class Trainer {
   std::optional<checkpoint::Store> store_;  // rank 0
   std::optional<MetricsCsv> csv_;           // rank 0
   PhaseClock clock_;
+  std::int64_t microbatch_ = -1;  // under way, of this rank's
   TrainingProgress progress_;
   BadSamples bad_samples_;
   std::int64_t skipped_in_a_row_ = 0;

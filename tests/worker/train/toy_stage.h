@@ -76,13 +76,15 @@ inline config::StageFile toy_stage(const std::filesystem::path& data_folder,
 struct ToyJob {
   ToyJob(config::StageFile file, collective::Communicator& communicator)
       : telemetry("127.0.0.1", {{"rank", std::to_string(communicator.rank())}}),
+        side_channel(communicator, {}),
         job{.file = file,
             .folder = StageFolder{file.stage_folder},
             .attempt = 0,
             .stream = stream_seed(file.seed, file.stage.name),
             .communicator = communicator,
             .device = at::kCPU,
-            .telemetry = telemetry},
+            .telemetry = telemetry,
+            .side_channel = side_channel},
         train(data::open_source(file.stage.data.train, file.stage.model.channels, file.stage.model.classes)),
         val(data::open_source(file.stage.data.val, file.stage.model.channels, file.stage.model.classes)) {
     std::filesystem::create_directories(file.stage_folder);
@@ -90,6 +92,7 @@ struct ToyJob {
   train::Trainer trainer() { return train::Trainer(job, train, val); }
 
   train::Telemetry telemetry;
+  collective::SideChannel side_channel;
   train::Job job;
   std::shared_ptr<const data::Source> train, val;
 };

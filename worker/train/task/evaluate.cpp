@@ -50,6 +50,9 @@ void show(const Job& job, std::size_t part, std::size_t num_parts, double share_
   progress.total_steps = static_cast<std::int64_t>(num_parts) * 100;
   progress.step = static_cast<std::int64_t>((static_cast<double>(part) + share_of_part) * 100);
   job.telemetry.set_progress(progress);
+  job.side_channel.at({.step = static_cast<std::int64_t>(part),
+                       .phase = collective::Phase::kEvaluate,
+                       .microbatch = static_cast<std::int64_t>(100 * share_of_part)});
 }
 
 }  // namespace
