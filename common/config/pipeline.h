@@ -84,6 +84,7 @@ struct MixConfig {           // as timm.data.Mixup computes them
 };
 
 enum class Shuffle { kFull, kWindowed };  // full | windowed
+enum class Decode { kCpu, kNvjpeg };      // cpu | nvjpeg
 
 struct DataConfig {
   SourceConfig train;
@@ -92,6 +93,7 @@ struct DataConfig {
   std::int64_t shuffle_block = 1024;  // windowed: neighbouring samples that stay together,
   std::int64_t shuffle_blocks = 32;   // and how many such blocks are mixed with one another
   std::int64_t repeats = 1;           // times a sample is seen in a step (repeated augmentation)
+  Decode decode = Decode::kCpu;       // who decodes training images
   Interpolation interpolation = Interpolation::kBicubic;
   double crop_ratio = 1.0;   // evaluation: side of the centre crop over the resized shorter side
   std::vector<double> mean;  // per channel, of [0, 1] pixels; empty: 0.5

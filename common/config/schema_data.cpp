@@ -130,6 +130,11 @@ const Fields<DataConfig>& data_fields() {
               "repeats", &DataConfig::repeats, whole(whole_at_least(1)),
               "repeated augmentation: each sample stands this often in a step, in different microbatches; an "
               "epoch keeps its steps and sees 1/repeats of the samples, as DeiT's")
+          .add("decode", &DataConfig::decode,
+               enumeration<Decode>({{"cpu", Decode::kCpu}, {"nvjpeg", Decode::kNvjpeg}}),
+               "training: cpu: in the loader's threads; nvjpeg: JPEGs on the GPU, which also crops, resizes "
+               "and flips, with crop none or random_resized, flip, erasing and mix only; evaluation always "
+               "decodes on the CPU")
           .add("interpolation", &DataConfig::interpolation,
                enumeration<Interpolation>(
                    {{"bilinear", Interpolation::kBilinear}, {"bicubic", Interpolation::kBicubic}}),

@@ -132,6 +132,29 @@ void check_augment(const Check& check) {
   }
 }
 
+/// What the GPU does to the images that it decodes is less than what the loader's threads do.
+void check_decode(const Check& check) {
+  const DataConfig& data = check.stage.data;
+  if (data.decode == Decode::kCpu || !check.sound({"data.decode"})) return;
+  const auto refuse = [&](bool refused, const std::string& key, const std::string& found,
+                          const std::string& allowed) {
+    if (!refused || !check.sound({key.c_str()})) return;
+    check.refuse(key, found + " with data.decode nvjpeg", allowed + ", or data.decode: cpu");
+  };
+  const AugmentConfig& augment = data.augment;
+  refuse(augment.crop == Crop::kSimple, "data.augment.crop", "simple", "none or random_resized");
+  refuse(augment.crop_padding_px > 0, "data.augment.crop_padding_px",
+         fmt::format("{}", augment.crop_padding_px), "0");
+  refuse(augment.three_augment, "data.augment.three_augment", "true", "false");
+  refuse(augment.color_jitter > 0, "data.augment.color_jitter", double_text(augment.color_jitter), "0");
+  refuse(!augment.rand_augment.empty(), "data.augment.rand_augment", quoted(augment.rand_augment), "''");
+  refuse(data.shrink_px > 0, "data.shrink_px", fmt::format("{}", data.shrink_px), "0");
+  refuse(data.cache_gib > 0, "data.cache_gib", double_text(data.cache_gib), "0");
+  refuse(data.train.idx.has_value(), "data.train.idx", "pixels, which need no decoding,",
+         "data.train.folder or data.train.shards");
+  refuse(check.stage.device == "cpu", "device", "cpu", "auto or cuda");
+}
+
 void check_repeats(const Check& check) {
   const StageConfig& stage = check.stage;
   if (!check.sound({"data.repeats", "batch.global", "batch.micro"})) return;
@@ -152,6 +175,7 @@ void check_data(const Check& check) {
   check_normalisation(check, "data.std", stage.data.std);
   if (stage.task == TaskKind::kClassify) {
     check_augment(check);
+    check_decode(check);
     check_repeats(check);
   }
 }

@@ -53,6 +53,37 @@ TEST(ConfigErrors, OfWordsNameTheNearestWord) {
   EXPECT_THAT(refusal(with("task: evaluate", "task: evaluat")), HasSubstr("Did you mean 'evaluate'?"));
 }
 
+TEST(ConfigErrors, OfNvjpegNameWhatTheGpuDoesNotDo) {
+  const std::vector<std::string> images = {
+      "defaults.data.train.idx=null", "defaults.data.train.folder=/images", "defaults.data.decode=nvjpeg"};
+  const auto refused = [&](const std::string& override_text) {
+    std::vector<std::string> overrides = images;
+    overrides.push_back(override_text);
+    return refusal(kValid, overrides);
+  };
+  EXPECT_NO_THROW(parse(kValid, images));
+  for (const char* allowed : {"defaults.data.augment=random_resized", "defaults.data.augment.erasing=0.5",
+                              "defaults.data.mix={mixup: 0.8, cutmix: 1}", "defaults.device=cuda"}) {
+    EXPECT_NO_THROW(parse(kValid, {images[0], images[1], images[2], allowed})) << allowed;
+  }
+  EXPECT_EQ(refusal(with("    mean: [0.286]", "    decode: nvjpeg\n    mean: [0.286]")),
+            "p.yaml:6:18: defaults.data.train.idx: found pixels, which need no decoding, with data.decode "
+            "nvjpeg; allowed: data.train.folder or data.train.shards, or data.decode: cpu.");
+  EXPECT_THAT(refused("defaults.data.augment.crop=simple"),
+              HasSubstr("data.augment.crop: found simple with data.decode nvjpeg; allowed: none or "
+                        "random_resized, or data.decode: cpu."));
+  EXPECT_THAT(refused("defaults.data.augment=three_augment"),
+              AllOf(HasSubstr("three_augment: found true with"), HasSubstr("color_jitter: found 0.3 with")));
+  EXPECT_THAT(refused("defaults.data.augment=rand_augment"), HasSubstr("found 'rand-m9-mstd0.5-inc1' with"));
+  EXPECT_THAT(refused("defaults.data.augment.crop_padding_px=4"), HasSubstr("crop_padding_px: found 4 with"));
+  EXPECT_THAT(refused("defaults.data.shrink_px=256"), HasSubstr("data.shrink_px: found 256 with"));
+  EXPECT_THAT(refused("defaults.data.cache_gib=0.5"), HasSubstr("data.cache_gib: found 0.5 with"));
+  EXPECT_THAT(refused("defaults.device=cpu"),
+              HasSubstr("device: found cpu with data.decode nvjpeg; allowed: auto or cuda, or data.decode: "
+                        "cpu."));
+  EXPECT_THAT(refused("defaults.data.decode=gpu"), HasSubstr("found 'gpu'; allowed: cpu or nvjpeg."));
+}
+
 TEST(ConfigErrors, SayWhatThisVersionDoesNotHave) {
   EXPECT_THAT(refusal(with("lr: 3e-3", "name: lamb")),
               HasSubstr("found 'lamb', which is not available in this version; allowed: adamw."));

@@ -29,7 +29,7 @@ TEST(ConfigIdentity, ChangesWithWhatDecidesTheNumbers) {
         "defaults.threads=2", "defaults.reduction=fast", "defaults.cosub.enabled=false", "defaults.ema=0.98",
         "stages.pretrain.model.drop_rate=0.1", "defaults.data.train.limit=5", "defaults.data.mix.mixup=0.1",
         "stages.pretrain.model.arch.stem_width=8", "defaults.sync_batchnorm=2",
-        "stages.finetune.init.weights=model"}) {
+        "stages.finetune.init.weights=model", "stages.evaluate.data.decode=nvjpeg"}) {
     std::vector<std::string> overrides = {text};
     if (std::string(text) == "stages.pretrain.name=pre2")
       overrides.push_back("stages.finetune.init.stage=pre2");

@@ -86,6 +86,15 @@ void set_shards_and_crop(StageConfig& stage) {
   stage.data.augment.crop_padding_px = 0;
 }
 
+void set_nvjpeg(StageConfig& stage) {
+  stage.data.decode = Decode::kNvjpeg;
+  stage.data.train.idx.reset();
+  stage.data.train.folder = "/images";
+  stage.data.augment = {.crop = Crop::kRandomResized, .flip = 0.1, .erasing = 0.25};
+  stage.data.shrink_px = 0;
+  stage.data.cache_gib = 0;
+}
+
 PipelineConfig unusual_pipeline() {
   PipelineConfig pipeline;
   pipeline.name = "n0";
@@ -104,7 +113,10 @@ PipelineConfig unusual_pipeline() {
   other.name = "true";
   other.init = {"", "/w.safetensors", "ema", "keep"};
   set_shards_and_crop(other);
-  pipeline.stages = {first, second, other};
+  StageConfig on_gpu = first;
+  on_gpu.name = "on_gpu";
+  set_nvjpeg(on_gpu);
+  pipeline.stages = {first, second, other, on_gpu};
   return pipeline;
 }
 
@@ -142,6 +154,7 @@ int count_differences(const Tree& a, const Tree& b) {
 TEST(ConfigRoundTrip, IsTestedWithEveryFieldOfAStage) {
   StageConfig stage = unusual_stage();
   stage.task = TaskKind::kEvaluate;
+  stage.data.decode = Decode::kNvjpeg;  // of training it excludes most of the others
   stage.optimizer.name = "unlike the default";  // it has one word only
   stage.sync_batchnorm = 2;                     // which cannot be together with Bernoulli stochastic depth
   const AugmentConfig padded = stage.data.augment;
