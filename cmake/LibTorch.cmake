@@ -1,7 +1,8 @@
 # LibTorch as hand-written imported targets (TorchConfig.cmake of a CUDA build fails where there is no toolkit).
 # Any LibTorch works: point CMAKE_PREFIX_PATH at the folder that holds include/ and lib/ (inside a Python wheel: .../torch).
 #   cosub::torch_cpu   what every worker target links
-#   cosub::torch_cuda  what the CUDA module adds; only where COSUB_WITH_CUDA is on
+#   cosub::torch_cuda  what the CUDA modules add; only where COSUB_WITH_CUDA is on
+#   cosub::nvjpeg      its decoder; only where COSUB_WITH_NVJPEG is on
 find_path(TORCH_INCLUDE ATen/ATen.h PATH_SUFFIXES include torch/include)
 if(NOT TORCH_INCLUDE)
   message(FATAL_ERROR "LibTorch not found. Run scripts/setup, or pass -DCMAKE_PREFIX_PATH=FOLDER where FOLDER "
@@ -47,4 +48,24 @@ if(COSUB_WITH_CUDA)
   target_link_libraries(cosub_torch_cuda INTERFACE cosub::torch_cpu
     -Wl,--no-as-needed ${TORCH_CUDA_LIBRARY} ${C10_CUDA_LIBRARY} ${NCCL_LIBRARY} ${CUDART_LIBRARY} -Wl,--as-needed)
 endif()
-message(STATUS "LibTorch: ${TORCH_ROOT} (NCCL communicator: ${COSUB_WITH_CUDA})")
+
+# nvJPEG: part of a full toolkit, or PyPI's nvidia-nvjpeg.
+find_path(NVJPEG_INCLUDE nvjpeg.h
+          HINTS ${TORCH_ROOT}/../nvidia/cu13/include $ENV{CUDA_HOME}/include /usr/local/cuda/include)
+find_library(NVJPEG_LIBRARY NAMES nvjpeg libnvjpeg.so.13
+             HINTS ${TORCH_ROOT}/../nvidia/cu13/lib $ENV{CUDA_HOME}/lib64 /usr/local/cuda/lib64)
+set(cosub_nvjpeg_found OFF)
+if(COSUB_WITH_CUDA AND NVJPEG_INCLUDE AND NVJPEG_LIBRARY)
+  set(cosub_nvjpeg_found ON)
+endif()
+option(COSUB_WITH_NVJPEG "Build the nvJPEG decoder" ${cosub_nvjpeg_found})
+if(COSUB_WITH_NVJPEG)
+  if(NOT cosub_nvjpeg_found)
+    message(FATAL_ERROR "COSUB_WITH_NVJPEG needs COSUB_WITH_CUDA, nvjpeg.h and libnvjpeg (pip install nvidia-nvjpeg)")
+  endif()
+  add_library(cosub_nvjpeg_library INTERFACE)
+  add_library(cosub::nvjpeg ALIAS cosub_nvjpeg_library)
+  target_include_directories(cosub_nvjpeg_library SYSTEM INTERFACE ${NVJPEG_INCLUDE})
+  target_link_libraries(cosub_nvjpeg_library INTERFACE ${NVJPEG_LIBRARY})
+endif()
+message(STATUS "LibTorch: ${TORCH_ROOT} (NCCL communicator: ${COSUB_WITH_CUDA}, nvJPEG: ${COSUB_WITH_NVJPEG})")

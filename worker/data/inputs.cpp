@@ -68,20 +68,22 @@ at::Tensor DeviceInputs::take_pixels(at::IntArrayRef shape) {
 
 void DeviceInputs::send(PixelRows& rows) {
   if (!copy_stream_) return;
-  const c10::StreamGuard on_copy_stream(*copy_stream_);
+  const c10::Stream stream =
+      rows.pixels.is_cpu() ? *copy_stream_ : c10::impl::VirtualGuardImpl(device_.type()).getStream(device_);
+  const c10::StreamGuard on_stream(stream);
   rows.pixels = rows.pixels.to(device_, /*non_blocking=*/true);
   for (ErasedPatch& patch : rows.erased) {
     patch.values = patch.values.pin_memory().to(device_, /*non_blocking=*/true);
   }
   rows.copied = std::make_unique<c10::Event>(device_.type());
-  rows.copied->record(*copy_stream_);
+  rows.copied->record(stream);
 }
 
 at::Tensor DeviceInputs::receive(PixelRows rows) {
   if (copy_stream_) {
     const c10::Stream current = c10::impl::VirtualGuardImpl(device_.type()).getStream(device_);
     rows.copied->block(current);
-    // They were allocated on the copy stream: their memory is free again when this stream is through with it.
+    // They were allocated on another stream: their memory is free again when this stream is through with it.
     rows.pixels.record_stream(current);
     for (const ErasedPatch& patch : rows.erased) patch.values.record_stream(current);
   }

@@ -49,7 +49,8 @@ class DeviceInputs {
   DeviceInputs(at::Device device, const config::DataConfig& data, std::int64_t channels);
   /// Memory to write pixels into: pinned where they go to a GPU.
   at::Tensor take_pixels(at::IntArrayRef shape);
-  /// Starts the copy to the device, without waiting for it.
+  /// Starts the copy to the device, without waiting for it. Pixels that are there already belong to the
+  /// current stream.
   void send(PixelRows& rows);
   /// Makes the current stream wait for the copy, and computes the inputs there.
   at::Tensor receive(PixelRows rows);

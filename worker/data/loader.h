@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "worker/data/device_decoder.h"
 #include "worker/data/microbatch.h"
 #include "worker/data/sampler.h"
 #include "worker/data/source.h"
@@ -36,7 +37,8 @@ class TrainLoader {
     std::int64_t stride = 1;          // begin, begin + stride, ... below end
     std::int64_t prefetch = 4;        // microbatches ready or in the making at most
     Delivery delivery = Delivery::kInputs;
-    at::Device device = at::kCPU;  // of kDeviceInputs
+    at::Device device = at::kCPU;         // of kDeviceInputs
+    MakeDeviceDecoder make_decoder = {};  // kDeviceInputs: decodes on `device`; null: the threads decode
   };
   /// ConfigError when the plan does not fit the source (sizes, channels of mean and std) or RandAugment's
   /// string cannot be understood.

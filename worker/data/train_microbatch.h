@@ -1,6 +1,7 @@
 // One training microbatch: a pure function of (stream, step, index), computed in the calling thread.
 #pragma once
 
+#include "worker/data/device_rows.h"
 #include "worker/data/inputs.h"
 #include "worker/data/loader.h"
 #include "worker/data/microbatch.h"
@@ -28,6 +29,13 @@ class MicrobatchMaker {
  private:
   std::int64_t make_row(const StepPlan::Place& place, std::int64_t epoch, Microbatch& microbatch,
                         Activity& activity, ImageBuffers& buffers) const;
+  std::vector<std::int64_t> make_rows(std::int64_t epoch, PreparedMicrobatch& prepared, Activity& activity,
+                                      ImageBuffers& buffers);
+  std::vector<std::int64_t> make_rows_on_device(std::int64_t epoch, PreparedMicrobatch& prepared,
+                                                DeviceDecoder& decoder, Activity& activity,
+                                                ImageBuffers& buffers);
+  void erase_rows(std::int64_t epoch, PreparedMicrobatch& prepared) const;
+  void mix_rows(const std::vector<std::int64_t>& labels, PreparedMicrobatch& prepared);
   bool makes_inputs() const { return options_.delivery == TrainLoader::Delivery::kInputs; }
 
   const Source& source_;
@@ -38,6 +46,7 @@ class MicrobatchMaker {
   const Normalizer normalizer_;
   TensorPool pool_;
   DeviceInputs device_inputs_;
+  DecoderPool decoders_;
 };
 
 }  // namespace cosub::data

@@ -39,6 +39,21 @@ TrainTransform::TrainTransform(const config::DataConfig& data, std::int64_t chan
   if (!data.augment.rand_augment.empty()) rand_augment_ = parse_rand_augment(data.augment.rand_augment);
 }
 
+Region TrainTransform::draw_region(const StoredImage::Shape& shape, std::int64_t epoch,
+                                   std::int64_t draw) const {
+  const config::AugmentConfig& augment = data_.augment;
+  if (augment.crop != config::Crop::kRandomResized) return whole(shape);
+  KeyedRandom random(stream_, Purpose::kCrop, epoch, draw);
+  return draw_random_resized_crop(shape.height, shape.width, augment.scale[0], augment.scale[1],
+                                  augment.ratio[0], augment.ratio[1], random);
+}
+
+bool TrainTransform::draw_flip(std::int64_t epoch, std::int64_t draw) const {
+  if (data_.augment.flip == 0) return false;
+  KeyedRandom random(stream_, Purpose::kFlip, epoch, draw);
+  return random.uniform() < data_.augment.flip;
+}
+
 /// Leaves the S x S image in buffers.a.
 void TrainTransform::place(const StoredImage& stored, std::int64_t epoch, std::int64_t draw,
                            ImageBuffers& buffers) const {
@@ -49,14 +64,10 @@ void TrainTransform::place(const StoredImage& stored, std::int64_t epoch, std::i
     return static_cast<std::int64_t>(random.uniform_int(static_cast<std::uint64_t>(room + 1)));
   };
   switch (augment.crop) {
-    case config::Crop::kRandomResized: {
-      const Region region =
-          draw_random_resized_crop(shape.height, shape.width, augment.scale[0], augment.scale[1],
-                                   augment.ratio[0], augment.ratio[1], random);
-      decode(stored, region, channels_, buffers.b);
+    case config::Crop::kRandomResized:
+      decode(stored, draw_region(shape, epoch, draw), channels_, buffers.b);
       resize(buffers.b, image_size_, image_size_, data_.interpolation, buffers.a);
       return;
-    }
     case config::Crop::kSimple: {
       decode(stored, whole(shape), channels_, buffers.a);
       resize_shorter(buffers.a, image_size_, data_.interpolation, buffers.b);
@@ -102,10 +113,7 @@ void TrainTransform::change_colours(std::int64_t epoch, std::int64_t draw, Image
 void TrainTransform::apply(const StoredImage& stored, std::int64_t epoch, std::int64_t draw,
                            ImageBuffers& buffers) const {
   place(stored, epoch, draw, buffers);
-  if (data_.augment.flip > 0) {
-    KeyedRandom random(stream_, Purpose::kFlip, epoch, draw);
-    if (random.uniform() < data_.augment.flip) flip_horizontally(buffers.a);
-  }
+  if (draw_flip(epoch, draw)) flip_horizontally(buffers.a);
   change_colours(epoch, draw, buffers);
 }
 

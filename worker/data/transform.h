@@ -27,6 +27,10 @@ class TrainTransform {
   /// `draw`: StepPlan::Place's. Leaves the S x S image in buffers.a. DataError when the image cannot be
   /// decoded.
   void apply(const StoredImage& stored, std::int64_t epoch, std::int64_t draw, ImageBuffers& buffers) const;
+  /// What apply() draws first: which part of a picture of this shape is resized to S x S with crop
+  /// random_resized or none, and whether it is flipped. For a device that does the same.
+  Region draw_region(const StoredImage::Shape& shape, std::int64_t epoch, std::int64_t draw) const;
+  bool draw_flip(std::int64_t epoch, std::int64_t draw) const;
   /// What random erasing takes from that place's row.
   std::vector<ErasedBox> draw_erased(std::int64_t epoch, std::int64_t draw) const;
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "common/error.h"
+#include "worker/data/nvjpeg_module.h"
 #include "worker/train/agreement.h"
 
 namespace cosub::train {
@@ -21,6 +22,16 @@ DeviceChoice choose_device(collective::Communicator& ranks, const std::string& w
   choice.communicator = choice.nccl.get();
   choice.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(ranks.local_rank()));
   return choice;
+}
+
+data::MakeDeviceDecoder choose_decoder(const config::DataConfig& data, at::Device device) {
+  if (data.decode == config::Decode::kCpu) return nullptr;
+  if (device.is_cpu()) {
+    throw ConfigError(
+        "data.decode: nvjpeg, but this stage runs on CPUs: device: auto, and not every host has a GPU "
+        "(/dev/nvidia0). Use data.decode: cpu, or hosts with GPUs");
+  }
+  return data::nvjpeg_decoders(device);
 }
 
 }  // namespace cosub::train

@@ -6,7 +6,9 @@
 #include <memory>
 #include <string>
 
+#include "common/config/pipeline.h"
 #include "worker/collective/communicator.h"
+#include "worker/data/device_decoder.h"
 
 namespace cosub::train {
 
@@ -19,5 +21,9 @@ struct DeviceChoice {
 /// Collective. `wanted` is auto, cpu or cuda. auto takes GPUs when every rank sees one, otherwise CPUs for
 /// all.
 DeviceChoice choose_device(collective::Communicator& ranks, const std::string& wanted);
+
+/// What decodes training images on `device`; null: the loader's threads do. ConfigError where data.decode
+/// wants a GPU and the stage runs on CPUs; errors as nvjpeg_decoders.
+data::MakeDeviceDecoder choose_decoder(const config::DataConfig& data, at::Device device);
 
 }  // namespace cosub::train

@@ -6,6 +6,7 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/train/agreement.h"
+#include "worker/train/device.h"
 #include "worker/train/error_record.h"
 #include "worker/train/export_model.h"
 #include "worker/train/initial_weights.h"
@@ -27,6 +28,8 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
       bad_samples_(job.communicator, job.folder.bad_samples()) {
   on_all_ranks(job_.communicator, "checking the batch", [this] { check_batch(); });
   if (job_.is_root()) store_.emplace(job_.folder.root, job_.attempt, job_.stage().checkpoint.keep);
+  on_all_ranks(job_.communicator, "choosing the decoder",
+               [this] { make_decoder_ = choose_decoder(job_.stage().data, job_.device); });
   build_model();
   restore();
   check_equal_on_all_ranks(job_.communicator, state_->hash(), "the hash of the parameters at the start");
@@ -171,7 +174,8 @@ data::TrainLoader Trainer::open_loader(std::int64_t first_step, std::int64_t end
            .stride = step_->own_microbatches().stride,
            .delivery = job_.device.is_cpu() ? data::TrainLoader::Delivery::kInputs
                                             : data::TrainLoader::Delivery::kDeviceInputs,
-           .device = job_.device}};
+           .device = job_.device,
+           .make_decoder = make_decoder_}};
 }
 
 bool Trainer::train() {

@@ -63,6 +63,7 @@ class Trainer {
   Job& job_;
   std::shared_ptr<const data::Source> train_, val_;
   data::StepPlan plan_;
+  data::MakeDeviceDecoder make_decoder_;  // null: the loader's threads decode
   Schedule schedule_;
   std::shared_ptr<model::Backbone> model_;
   std::optional<FlatState> state_;

@@ -34,6 +34,11 @@ ImageInfo read_info(std::span<const std::uint8_t> bytes);
 /// more than 500 scans); a region outside the image is a std::logic_error.
 void decode(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels, Image& out);
 
+/// Whether any decoder of common JPEGs shows the same picture, but for rounding and the interpolation of the
+/// colours: Huffman coded, not progressive, 8 bits, grey or YCbCr, with an end marker. Everything else, other
+/// formats and what the limits above refuse included, is false; decode() tells why.
+bool is_plain_jpeg(std::span<const std::uint8_t> bytes);
+
 /// What the bytes look like, for messages, such as "a GIF": most "broken" images are something else.
 std::string looks_like(std::span<const std::uint8_t> bytes);
 

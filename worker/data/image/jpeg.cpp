@@ -58,8 +58,14 @@ class Decompressor {
   }
 
   /// After read_header().
+  bool is_plain(std::span<const std::uint8_t> bytes) const {
+    return !info_.progressive_mode && !info_.arith_code && info_.data_precision == 8 &&
+           (info_.jpeg_color_space == JCS_GRAYSCALE || info_.jpeg_color_space == JCS_YCbCr) && has_end(bytes);
+  }
+
+  /// After read_header().
   void decode(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels, Image& out) {
-    check_end(bytes);
+    if (!has_end(bytes)) throw cut_short();
     const bool is_gray = info_.jpeg_color_space == JCS_GRAYSCALE;
     const bool is_cmyk = info_.jpeg_color_space == JCS_CMYK || info_.jpeg_color_space == JCS_YCCK;
     // Pillow's convert("L") goes by way of RGB.
@@ -83,12 +89,12 @@ class Decompressor {
 
   /// What a region leaves unread may be missing as well: a whole file has an end marker behind its header.
   /// (Entropy coded data cannot contain one.)
-  void check_end(std::span<const std::uint8_t> bytes) const {
+  bool has_end(std::span<const std::uint8_t> bytes) const {
     const std::size_t first = bytes.size() - info_.src->bytes_in_buffer;
     for (std::size_t i = bytes.size(); i >= first + 2; --i) {
-      if (bytes[i - 2] == 0xff && bytes[i - 1] == 0xd9) return;
+      if (bytes[i - 2] == 0xff && bytes[i - 1] == 0xd9) return true;
     }
-    throw cut_short();
+    return false;
   }
 
   bool try_decode(const Region& region, Image& out) {
@@ -150,6 +156,17 @@ class Decompressor {
 
 ImageInfo read_jpeg_info(std::span<const std::uint8_t> bytes) {
   return Decompressor().read_header(bytes);
+}
+
+bool is_plain_jpeg(std::span<const std::uint8_t> bytes) {
+  try {
+    if (read_info(bytes).format != ImageFormat::kJpeg) return false;
+    Decompressor decompressor;
+    decompressor.read_header(bytes);
+    return decompressor.is_plain(bytes);
+  } catch (const DataError&) {
+    return false;  // what is wrong with it, decode() tells
+  }
 }
 
 void decode_jpeg(std::span<const std::uint8_t> bytes, const Region& region, std::int64_t channels,
