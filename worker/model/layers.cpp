@@ -5,23 +5,26 @@
 #include <cmath>
 
 #include "common/random.h"
+#include "worker/model/parallel_pieces.h"
 
 namespace cosub::model {
 namespace {
 
-/// Fills a contiguous float32 tensor with draw(random), in pieces of one key each (a key has 2^18 words).
+/// Fills a contiguous float32 tensor with draw(random), in pieces of one key each (a key has 2^18 words), so
+/// that the pieces may be drawn by any number of threads.
 template <typename Draw>
 void fill(at::Tensor& tensor, std::uint64_t stream, const std::string& name, const Draw& draw) {
   constexpr std::int64_t kPiece = 1 << 15;
   const at::NoGradGuard no_grad;
   float* values = tensor.data_ptr<float>();
+  const std::int64_t numel = tensor.numel();
   const std::uint64_t hash = stream_seed(0, name),
                       low = hash & ((std::uint64_t{1} << 48) - 1);  // a key takes 48 bits
-  for (std::int64_t begin = 0; begin < tensor.numel(); begin += kPiece) {
-    KeyedRandom random(stream, Purpose::kInit, hash >> 48, low, static_cast<std::uint32_t>(begin / kPiece));
-    const std::int64_t end = std::min(begin + kPiece, tensor.numel());
+  in_parallel((numel + kPiece - 1) / kPiece, [&](std::int64_t piece) {
+    KeyedRandom random(stream, Purpose::kInit, hash >> 48, low, static_cast<std::uint32_t>(piece));
+    const std::int64_t begin = piece * kPiece, end = std::min(begin + kPiece, numel);
     for (std::int64_t i = begin; i < end; ++i) values[i] = static_cast<float>(draw(random));
-  }
+  });
 }
 
 }  // namespace

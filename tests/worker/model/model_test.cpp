@@ -65,6 +65,18 @@ TEST(Create, InitialWeightsDependOnStreamAndNameOnly) {
   EXPECT_FALSE(at::equal(one.at("blocks.1.mlp.fc1.weight"), another_stream.at("blocks.1.mlp.fc1.weight")));
 }
 
+TEST(Create, DrawsTheSameWeightsWithAnyNumberOfThreads) {
+  config::ModelConfig config = small_vit(5);
+  config.arch["embed_dim"] = std::int64_t{128};  // fc1 takes two pieces of a draw
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const auto alone = state_of(*create(config, 1));
+  at::set_num_threads(3);
+  const auto together = state_of(*create(config, 1));
+  at::set_num_threads(before);
+  for (const auto& [name, tensor] : alone) EXPECT_TRUE(at::equal(tensor, together.at(name))) << name;
+}
+
 void expect_spread(const at::Tensor& tensor, double std, const std::string& name) {
   const double n = static_cast<double>(tensor.numel());
   EXPECT_NEAR(tensor.mean().item<double>(), 0.0, 5.0 * std / std::sqrt(n)) << name;
