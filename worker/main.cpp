@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/version.h"
+#include "worker/tools/bench_commands.h"
 #include "worker/tools/data_commands.h"
 #include "worker/tools/eval.h"
 #include "worker/tools/export.h"
@@ -194,6 +195,7 @@ int run(int argc, char** argv) {
   add_eval(app, chosen);
   add_export(app, chosen);
   add_gradients(app, chosen);
+  cosub::tools::add_bench_commands(app, chosen);
   cosub::tools::add_data_commands(app, chosen);
   CLI::App* model =
       app.add_subcommand("model", "Models by name, their cost, and their numbers on recorded tensors");

@@ -21,6 +21,7 @@ constexpr const char* kDescription =
 
 constexpr const char* kFooter =
     "Commands on samples and weights (each has its own --help):\n"
+    "  bench                       Speed and memory of training steps, all-reduce and optimizers\n"
     "  data                        Pack samples into tar shards, index, check and count them\n"
     "  eval                        Accuracy of an exported model or a checkpoint, and of its submodels\n"
     "  export                      A checkpoint as a folder that timm loads\n"

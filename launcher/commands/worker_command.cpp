@@ -14,7 +14,7 @@
 namespace cosub::commands {
 
 bool is_worker_command(const std::string& name) {
-  static constexpr std::array<std::string_view, 4> kNames = {"data", "eval", "export", "model"};
+  static constexpr std::array<std::string_view, 5> kNames = {"bench", "data", "eval", "export", "model"};
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 

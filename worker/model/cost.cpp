@@ -66,9 +66,13 @@ class LiveBytes : public c10::MemoryReportingInfoBase {
   std::int64_t bytes = 0;
 };
 
-std::int64_t activation_bytes(Backbone& backbone, std::int64_t images) {
+at::Tensor random_images(const Backbone& backbone, std::int64_t images) {
   const config::ModelConfig& config = backbone.config();
-  const at::Tensor input = at::randn({images, config.channels, config.image_size, config.image_size});
+  return at::randn({images, config.channels, config.image_size, config.image_size});
+}
+
+std::int64_t activation_bytes(Backbone& backbone, std::int64_t images) {
+  const at::Tensor input = random_images(backbone, images);
   Pass pass;
   pass.images = images;
   backbone.seam().begin(pass);
@@ -76,6 +80,17 @@ std::int64_t activation_bytes(Backbone& backbone, std::int64_t images) {
   const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, live);
   const at::Tensor logits = backbone.forward(input);
   return live->bytes;
+}
+
+/// Those of the operators that `work` runs on this thread.
+template <typename Work>
+std::int64_t counted(const Work& work) {
+  multiply_adds = 0;
+  const at::CallbackHandle handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(count).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  work();
+  at::removeCallback(handle);
+  return multiply_adds;
 }
 
 }  // namespace
@@ -86,14 +101,19 @@ Cost measure_cost(Backbone& backbone) {
   const at::Tensor statistics = at::zeros({backbone.batch_statistics().size()});
   backbone.batch_statistics().write_to(statistics);
   Cost cost;
-  multiply_adds = 0;
-  const at::CallbackHandle handle = at::addThreadLocalCallback(
-      at::RecordFunctionCallback(count).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
-  const std::int64_t bytes = activation_bytes(backbone, kImages);
-  at::removeCallback(handle);
-  cost.multiply_adds = multiply_adds / kImages;
+  std::int64_t bytes = 0;
+  cost.multiply_adds = counted([&] { bytes = activation_bytes(backbone, kImages); }) / kImages;
   cost.activation_bytes_per_row = activation_bytes(backbone, kImages + 1) - bytes;
   return cost;
+}
+
+std::int64_t multiply_adds_of_pass(Backbone& backbone, const Pass& pass) {
+  backbone.train();
+  const at::Tensor statistics = at::zeros({backbone.batch_statistics().size()});
+  backbone.batch_statistics().write_to(statistics);
+  const at::Tensor images = random_images(backbone, pass.images);
+  backbone.seam().begin(pass);
+  return counted([&] { backbone.forward(images); });
 }
 
 }  // namespace cosub::model

@@ -17,4 +17,8 @@ struct Cost {
 /// Runs 2 and 3 random images of the model's size. The model is left in training mode.
 Cost measure_cost(Backbone& backbone);
 
+/// Multiply-adds of one forward pass as `pass` says, counting only the rows that run. Runs it on random
+/// images.
+std::int64_t multiply_adds_of_pass(Backbone& backbone, const Pass& pass);
+
 }  // namespace cosub::model

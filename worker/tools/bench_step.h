@@ -1,0 +1,30 @@
+// `cosub bench step`: how fast training steps are, where their time and memory go, and how that compares with
+// what the device could do. Also the half of bench/step/run that measures ours beside a peer.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "common/config/pipeline.h"
+#include "common/exit_code.h"
+
+namespace cosub::tools {
+
+struct BenchStepOptions {
+  config::StageConfig stage;  // as StepRig takes it
+  std::int64_t accumulate = 1;
+  std::int64_t steps = 10, warm_up = 2;
+  std::uint64_t seed = 0;
+  std::filesystem::path weights;       // to start from; empty: drawn from the seed
+  std::filesystem::path save_weights;  // where the weights at the start are written; must not exist
+  std::filesystem::path save_inputs;   // where this rank's first microbatch is written; must not exist
+  std::filesystem::path kept_rows;     // where the rows that each branch keeps are written
+  std::filesystem::path json;
+  bool on_request = false;
+};
+
+/// Collective. Rank 0 prints a table, or with on_request, after each line that it reads, the next step's
+/// seconds and loss. ConfigError, DataError, IoError.
+ExitCode run_bench_step(const BenchStepOptions& options);
+
+}  // namespace cosub::tools

@@ -1,0 +1,131 @@
+#include "worker/tools/bench_step_report.h"
+
+#include <fmt/format.h>
+
+#include "common/text.h"
+#include "worker/model/residual.h"
+#include "worker/tools/spread.h"
+#include "worker/train/phase_clock.h"
+
+namespace cosub::tools {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+const char* name_of(config::Precision precision) {
+  if (precision == config::Precision::kBf16) return "bf16";
+  return precision == config::Precision::kTf32 ? "tf32" : "fp32";
+}
+
+std::vector<double> of_phase(const StepMeasurements& found, std::size_t phase) {
+  std::vector<double> seconds;
+  for (const auto& phases : found.phases) seconds.push_back(phases[phase]);
+  return seconds;
+}
+
+std::vector<double> outside_phases(const StepMeasurements& found) {
+  std::vector<double> seconds;
+  for (std::size_t i = 0; i < found.phases.size(); ++i) {
+    double rest = found.seconds[i];
+    for (const double phase : found.phases[i]) rest -= phase;
+    seconds.push_back(std::max(rest, 0.0));
+  }
+  return seconds;
+}
+
+std::vector<std::string> row(const std::string& name, const Spread& spread, double scale, int digits) {
+  const auto cell = [&](double value) { return fmt::format("{:.{}f}", value * scale, digits); };
+  return {name, cell(spread.min), cell(spread.median), cell(spread.max)};
+}
+
+Rows time_rows(const StepMeasurements& found) {
+  const Spread seconds = Spread::of(found.seconds);
+  Rows rows = {{"", "min", "median", "max"}};
+  rows.push_back(row("images/s", seconds.per(static_cast<double>(found.images_per_step)), 1, 2));
+  rows.push_back(row("step, ms", seconds, 1e3, 1));
+  for (const train::Phase phase :
+       {train::Phase::kForward, train::Phase::kBackward, train::Phase::kReduce, train::Phase::kUpdate}) {
+    const auto i = static_cast<std::size_t>(phase);
+    const std::string note = phase == train::Phase::kReduce ? " (exposed communication)" : "";
+    rows.push_back(
+        row(fmt::format("  {}{}", train::kPhaseNames[i], note), Spread::of(of_phase(found, i)), 1e3, 1));
+  }
+  rows.push_back(row("  else (zeroing, sums, norm)", Spread::of(outside_phases(found)), 1e3, 1));
+  rows.push_back(row("exchange, hidden or not", Spread::of(found.exchange_seconds), 1e3, 1));
+  return rows;
+}
+
+double rank_flops(const StepMeasurements& found) {
+  return found.rank_flops_per_step / Spread::of(found.seconds).median;
+}
+
+std::string rate_text(const StepMeasurements& found) {
+  std::string text = fmt::format("{:.1f} GFLOP a step and rank (3 x forward, rows that ran), {:.1f} GFLOP/s",
+                                 found.rank_flops_per_step / 1e9, rank_flops(found) / 1e9);
+  if (found.peak.flops <= 0) return text + " (" + found.peak.origin + ")";
+  return text + fmt::format(", {:.1f} % of {:.0f} GFLOP/s ({})", 100 * rank_flops(found) / found.peak.flops,
+                            found.peak.flops / 1e9, found.peak.origin);
+}
+
+std::string heading(const BenchStepOptions& options, const StepMeasurements& found) {
+  const config::StageConfig& stage = options.stage;
+  const std::int64_t views = stage.cosub.enabled ? 2 : 1;
+  const double effective =
+      model::effective_drop_rate(stage.model.drop_rate, model::DepthMode::kFixed, stage.batch.micro);
+  return fmt::format(
+      "{} at {} px, {}: microbatches of {} images ({} rows), {} a rank and step, drop rate {:.4g} ({:.4g} "
+      "effective)\n{} rank(s) on {}, {} thread(s), {}, {}{}; {} steps after {}\n",
+      stage.model.name, stage.model.image_size, stage.cosub.enabled ? "cosub" : "baseline", stage.batch.micro,
+      views * stage.batch.micro, options.accumulate, stage.model.drop_rate, effective, found.world_size,
+      found.device, stage.threads, name_of(stage.precision), stage.optimizer.name,
+      stage.ema > 0 ? ", EMA" : "", options.steps, options.warm_up);
+}
+
+}  // namespace
+
+std::string bench_step_text(const BenchStepOptions& options, const StepMeasurements& found) {
+  const auto bytes = [](std::int64_t count) { return format_bytes(static_cast<double>(count)); };
+  return heading(options, found) + "\n" + table(time_rows(found)) +
+         fmt::format(
+             "\nmodel   {}\nmemory  {} resident after the first step, {} after the last, {} at most; a step "
+             "adds up to {} of tensors\n",
+             rate_text(found), bytes(found.resident_after_first), bytes(found.resident_after_last),
+             bytes(found.resident_peak), bytes(found.step_peak_bytes));
+}
+
+nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasurements& found) {
+  const config::StageConfig& stage = options.stage;
+  const Spread seconds = Spread::of(found.seconds);
+  nlohmann::json phases = nlohmann::json::object();
+  for (std::size_t i = 0; i < train::kPhaseNames.size(); ++i) {
+    phases[std::string(train::kPhaseNames[i])] = Spread::of(of_phase(found, i)).json();
+  }
+  return {{"model", stage.model.name},
+          {"image_size", stage.model.image_size},
+          {"classes", stage.model.classes},
+          {"images", stage.batch.micro},
+          {"accumulate", options.accumulate},
+          {"drop_rate", stage.model.drop_rate},
+          {"cosub", stage.cosub.enabled},
+          {"precision", name_of(stage.precision)},
+          {"threads", stage.threads},
+          {"ranks", found.world_size},
+          {"device", found.device},
+          {"images_per_second", seconds.per(static_cast<double>(found.images_per_step)).json()},
+          {"step_seconds", seconds.json()},
+          {"seconds", found.seconds},
+          {"phase_seconds", std::move(phases)},
+          {"exchange_seconds", Spread::of(found.exchange_seconds).json()},
+          {"losses", found.losses},
+          {"rank_flops_per_step", found.rank_flops_per_step},
+          {"rank_flops", rank_flops(found)},
+          {"peak_flops", found.peak.flops},
+          {"peak_origin", found.peak.origin},
+          {"resident_bytes",
+           {{"after_first_step", found.resident_after_first},
+            {"after_last_step", found.resident_after_last},
+            {"peak", found.resident_peak}}},
+          {"step_peak_bytes", found.step_peak_bytes}};
+}
+
+}  // namespace cosub::tools

@@ -1,0 +1,31 @@
+// What `cosub bench step` found, and how it is shown.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "worker/tools/bench_step.h"
+#include "worker/tools/gemm_peak.h"
+
+namespace cosub::tools {
+
+struct StepMeasurements {
+  std::int64_t world_size = 1, images_per_step = 0;
+  std::string device;                         // cpu, cuda:0
+  std::vector<double> seconds;                // by step, of the slowest rank
+  std::vector<std::array<double, 6>> phases;  // by step and train::Phase, of rank 0
+  std::vector<double> exchange_seconds;       // by step, of rank 0: hidden behind the backward pass or not
+  std::vector<double> losses;                 // by step
+  double rank_flops_per_step = 0;             // 3 x forward, of the rows that ran, of one rank
+  Peak peak;                                  // of one rank's device
+  std::int64_t resident_after_first = 0, resident_after_last = 0, resident_peak = 0;
+  std::int64_t step_peak_bytes = 0;  // of tensors, beyond what is there between steps
+};
+
+std::string bench_step_text(const BenchStepOptions& options, const StepMeasurements& found);
+nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasurements& found);
+
+}  // namespace cosub::tools
