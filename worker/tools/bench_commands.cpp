@@ -26,6 +26,13 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
   config::StageConfig& stage = options.stage;
   sub.add_option("--model", stage.model.name, "by timm's name; `cosub model list` shows them")
       ->capture_default_str();
+  sub.add_option_function<std::vector<std::string>>(
+         "--arch",
+         [&stage](const std::vector<std::string>& entries) {
+           for (const std::string& entry : entries) config::set_arch_key(stage.model.arch, entry);
+         },
+         "override of the named model, repeatable: depth=6, layers=2,2,1,1")
+      ->delimiter('\0');
   sub.add_option("--image-size", stage.model.image_size, "pixels")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
