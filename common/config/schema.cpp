@@ -70,6 +70,10 @@ const Fields<CosubConfig>& cosub_fields() {
           .add("enabled", &CosubConfig::enabled, flag(), "false: one view and the plain loss, for baselines")
           .add("lambda", &CosubConfig::lambda, number(share()),
                "weight of the other submodel's prediction against the label")
+          .add("lambda_start", &CosubConfig::lambda_start, number(share()),
+               "lambda before its warm-up")
+          .add("lambda_warmup_epochs", &CosubConfig::lambda_warmup_epochs, number(at_least(0)),
+               "lambda rises linearly, step by step, from lambda_start to lambda; 0: it is constant")
           .add("loss", &CosubConfig::loss,
                enumeration<LossKind>({{"bce", LossKind::kBce}, {"ce", LossKind::kCe}}),
                "binary cross-entropy with sigmoid (the published code), or soft-target cross-entropy with "
@@ -88,30 +92,44 @@ const Fields<CosubConfig>& cosub_fields() {
 const Fields<OptimizerConfig>& optimizer_fields() {
   static const auto fields =
       Fields<OptimizerConfig>()
-          .add("name", &OptimizerConfig::name, words({"adamw"}, {"lamb", "sgd", "adam", "lars"}),
-               "the update rule")
+          .add("name", &OptimizerConfig::name, words({"adamw", "lamb", "sgd"}, {"adam", "lars", "muon"}),
+               "the update rule: AdamW; LAMB as timm's (DeiT III); SGD with momentum")
           .add("lr", &OptimizerConfig::lr, number(above(0)), "peak learning rate")
           .add("weight_decay", &OptimizerConfig::weight_decay, number(at_least(0)),
-               "decoupled; not on biases and 1-D weights")
-          .add("beta1", &OptimizerConfig::beta1, number(share_below_one()), "decay of the first moment")
-          .add("beta2", &OptimizerConfig::beta2, number(share_below_one()), "decay of the second moment")
-          .add("eps", &OptimizerConfig::eps, number(above(0)), "added to the root of the second moment")
+               "not on biases and 1-D weights; adamw: decoupled; lamb: within the adapted update; sgd: added "
+               "to the gradient")
+          .add("beta1", &OptimizerConfig::beta1, number(share_below_one()),
+               "adamw, lamb: decay of the first moment")
+          .add("beta2", &OptimizerConfig::beta2, number(share_below_one()),
+               "adamw, lamb: decay of the second moment")
+          .add("eps", &OptimizerConfig::eps, number(above(0)),
+               "adamw, lamb: added to the root of the second moment; DeiT III's LAMB: 1e-6")
           .add("clip_norm", &OptimizerConfig::clip_norm, number(at_least(0)),
-               "largest global L2 norm of the gradients; 0: no clipping");
+               "largest global L2 norm of the gradients; 0: no clipping")
+          .add("momentum", &OptimizerConfig::momentum, number(share_below_one()), "sgd: of the gradients")
+          .add("nesterov", &OptimizerConfig::nesterov, flag(), "sgd: with Nesterov's momentum")
+          .add("max_grad_norm", &OptimizerConfig::max_grad_norm, number(at_least(0)),
+               "lamb: gradients are divided by max(1, global norm / this), as timm's; 0: not")
+          .add("layer_decay", &OptimizerConfig::layer_decay, number(share_above_zero()),
+               "each layer's learning rate over that of the layer above it, as timm's; 1: all alike");
   return fields;
 }
 
 const Fields<ScheduleConfig>& schedule_fields() {
   static const auto fields =
       Fields<ScheduleConfig>()
-          .add("name", &ScheduleConfig::name, words({"cosine", "constant"}),
+          .add("name", &ScheduleConfig::name, words({"cosine", "linear", "step", "constant"}),
                "course of the learning rate after warm-up")
           .add("epochs", &ScheduleConfig::epochs, number(above(0)), "length of the stage; may be fractional")
           .add("warmup_epochs", &ScheduleConfig::warmup_epochs, number(at_least(0)),
                "linear warm-up; less than epochs")
           .add("warmup_lr", &ScheduleConfig::warmup_lr, number(at_least(0)),
                "learning rate where warm-up starts")
-          .add("min_lr", &ScheduleConfig::min_lr, number(at_least(0)), "learning rate where the cosine ends");
+          .add("min_lr", &ScheduleConfig::min_lr, number(at_least(0)), "learning rate where cosine and linear end")
+          .add("decay_epochs", &ScheduleConfig::decay_epochs, number(above(0)),
+               "step: the learning rate falls after every so many epochs")
+          .add("decay_rate", &ScheduleConfig::decay_rate, number(share_above_zero()),
+               "step: what it is multiplied by then");
   return fields;
 }
 

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -13,33 +12,32 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/tools/spread.h"
-#include "worker/train/adamw.h"
 #include "worker/train/device.h"
 #include "worker/train/ema.h"
+#include "worker/train/optimizer.h"
 
 namespace cosub::tools {
 namespace {
 
-/// Floats that an update must read and write for each parameter.
-constexpr double kAdamwFloats = 7;  // value, gradient, two moments; all but the gradient are written
-constexpr double kEmaFloats = 3;    // average, value; the average is written
+constexpr double kEmaFloats = 3;  // read and written by parameter: average, value; the average is written
 
-struct Update {
-  std::function<void(at::Tensor values, const at::Tensor& gradients, std::int64_t step)> run;
-  double floats_per_parameter = 0;
-};
+/// Floats that an update must read and write for each parameter: value, gradient and what the rule remembers;
+/// all but the gradient are written.
+double floats_of(const train::Optimizer& optimizer) {
+  return 3 + 2 * static_cast<double>(optimizer.state().size());
+}
 
-Update make_update(const std::string& name, std::int64_t parameters, at::Device device) {
+/// Tensors of the size of a ViT's, in one group.
+std::unique_ptr<train::Optimizer> make_optimizer(const std::string& name, const at::Tensor& values) {
+  constexpr std::int64_t kTensorFloats = 384 * 1536;
   config::OptimizerConfig options;
   options.name = name;
-  if (name == "adamw") {
-    const auto adamw = std::make_shared<train::AdamW>(options, parameters, parameters, device);
-    return {[adamw](at::Tensor values, const at::Tensor& gradients, std::int64_t step) {
-              adamw->update(std::move(values), gradients, step, 1e-4);
-            },
-            kAdamwFloats};
+  train::ParameterGroup group{.begin = 0, .end = values.numel()};
+  for (std::int64_t begin = 0; begin < values.numel(); begin += kTensorFloats) {
+    const std::int64_t size = std::min(kTensorFloats, values.numel() - begin);
+    group.parameters.push_back({"", values.narrow(0, begin, size), begin, size});
   }
-  throw ConfigError(fmt::format("--optimizer {}: not known; allowed: adamw", name));
+  return train::make_optimizer(options, {group}, values);
 }
 
 struct Measured {
@@ -51,8 +49,8 @@ struct Measured {
 Measured measure(const BenchOptimizerOptions& options, const std::string& name, at::Device device) {
   const at::NoGradGuard no_grad;
   const at::TensorOptions tensor = at::dtype(at::kFloat).device(device);
-  const Update update = make_update(name, options.parameters, device);
   at::Tensor values = at::randn({options.parameters}, tensor);
+  const auto optimizer = make_optimizer(name, values);
   const at::Tensor gradients = at::randn({options.parameters}, tensor);
   train::Ema ema(values, options.ema, /*warmup=*/false);
   const auto timed = [&](const auto& work) {
@@ -63,14 +61,14 @@ Measured measure(const BenchOptimizerOptions& options, const std::string& name, 
   };
   std::vector<double> update_seconds, average_seconds;
   for (std::int64_t step = 0; step <= options.steps; ++step) {  // the first one warms up
-    const double updating = timed([&] { update.run(values, gradients, step); });
+    const double updating = timed([&] { optimizer->update(values, gradients, step, 1e-4); });
     const double averaging = options.ema > 0 ? timed([&] { ema.update(values, step); }) : 0.0;
     if (step == 0) continue;
     update_seconds.push_back(updating);
     average_seconds.push_back(averaging);
   }
   const double bytes = sizeof(float) * static_cast<double>(options.parameters);
-  return {name, Spread::of(update_seconds), Spread::of(average_seconds), update.floats_per_parameter * bytes,
+  return {name, Spread::of(update_seconds), Spread::of(average_seconds), floats_of(*optimizer) * bytes,
           kEmaFloats * bytes};
 }
 

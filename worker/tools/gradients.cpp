@@ -52,16 +52,16 @@ ExitCode run_gradients(const GradientsOptions& options) {
   const data::StepPlan plan = data::plan_of(stage, source->size());
   const auto model = model::create(stage.model, stream);
   train::FlatState state(*model);
-  train::AdamW optimizer(stage.optimizer, state.num_decayed(), state.num_parameters(), at::kCPU);
+  const auto optimizer = train::make_optimizer(stage.optimizer, state);
   std::optional<train::Ema> ema;
   if (stage.ema > 0) ema.emplace(state.values(), stage.ema, stage.ema_warmup);
   const checkpoint::Snapshot snapshot = checkpoint::read(options.checkpoint);
-  train::restore_tensors(snapshot, state, optimizer, ema ? &*ema : nullptr, options.checkpoint.string());
+  train::restore_tensors(snapshot, state, *optimizer, ema ? &*ema : nullptr, options.checkpoint.string());
 
   train::PhaseClock clock;
   train::TrainStep step({.model = *model,
                          .state = state,
-                         .optimizer = optimizer,
+                         .optimizer = *optimizer,
                          .ema = nullptr,
                          .communicator = *communicator,
                          .clock = clock},

@@ -10,20 +10,11 @@
 #include "worker/model/weights.h"
 
 namespace cosub::tools {
-namespace {
-
-void check_optimizer(const config::OptimizerConfig& optimizer) {
-  if (optimizer.name == "adamw") return;
-  throw ConfigError(fmt::format("optimizer '{}' is not known; allowed: adamw", optimizer.name));
-}
-
-}  // namespace
 
 StepRig::StepRig(config::StageConfig stage, std::int64_t accumulate, std::uint64_t seed,
                  const std::filesystem::path& weights, collective::Communicator& communicator,
                  at::Device device)
     : stage_(std::move(stage)), device_(device) {
-  check_optimizer(stage_.optimizer);
   at::set_num_threads(static_cast<int>(stage_.threads));
   stage_.batch.global = stage_.batch.micro * accumulate * communicator.world_size();
   model_ = model::create(stage_.model, weights.empty() ? std::optional(seed) : std::nullopt);
@@ -33,7 +24,7 @@ StepRig::StepRig(config::StageConfig stage, std::int64_t accumulate, std::uint64
   }
   model_->to(device);
   state_.emplace(*model_);
-  optimizer_.emplace(stage_.optimizer, state_->num_decayed(), state_->num_parameters(), device);
+  optimizer_ = train::make_optimizer(stage_.optimizer, *state_);
   if (stage_.ema > 0) ema_.emplace(state_->values(), stage_.ema, stage_.ema_warmup);
   step_.emplace(train::TrainStep::Parts{.model = *model_,
                                         .state = *state_,

@@ -15,9 +15,9 @@
 #include "worker/collective/communicator.h"
 #include "worker/data/microbatch.h"
 #include "worker/model/model.h"
-#include "worker/train/adamw.h"
 #include "worker/train/ema.h"
 #include "worker/train/flat_state.h"
+#include "worker/train/optimizer.h"
 #include "worker/train/step.h"
 
 namespace cosub::tools {
@@ -52,7 +52,7 @@ class StepRig {
   at::Device device_;
   std::shared_ptr<model::Backbone> model_;
   std::optional<train::FlatState> state_;
-  std::optional<train::AdamW> optimizer_;
+  std::unique_ptr<train::Optimizer> optimizer_;
   std::optional<train::Ema> ema_;
   train::PhaseClock clock_;
   std::optional<train::TrainStep> step_;

@@ -2,36 +2,25 @@
 
 namespace cosub::train {
 
-AdamW::AdamW(const config::OptimizerConfig& options, std::int64_t num_decayed, std::int64_t num_parameters,
-             at::Device device)
-    : options_(options), num_decayed_(num_decayed) {
-  at::TensorOptions kind = at::TensorOptions().dtype(at::kFloat).device(device);
-  exp_avg_ = at::zeros({num_parameters}, kind);
-  exp_avg_sq_ = at::zeros({num_parameters}, kind);
-}
+AdamW::AdamW(config::OptimizerConfig options, std::vector<ParameterGroup> groups,
+             const at::Tensor& parameters)
+    : Optimizer(std::move(options), std::move(groups)),
+      exp_avg_(add_state("exp_avg", parameters)),
+      exp_avg_sq_(add_state("exp_avg_sq", parameters)) {}
 
-void AdamW::update(at::Tensor values, const at::Tensor& gradients, std::int64_t step, double learning_rate) {
+void AdamW::update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) {
   at::NoGradGuard no_grad;
-  at::Tensor count = at::full({}, static_cast<double>(step + 1), exp_avg_.options());
-  auto update_part = [&](std::int64_t begin, std::int64_t end, double weight_decay) {
-    if (begin == end) return;
-    auto part = [&](const at::Tensor& flat) { return flat.narrow(0, begin, end - begin); };
+  const at::Tensor count =
+      at::full({}, static_cast<double>(step + 1), values.options().dtype(at::kFloat));  // as torch keeps it
+  for (const ParameterGroup& group : groups_) {
+    const auto part = [&](const at::Tensor& flat) {
+      return flat.narrow(0, group.begin, group.end - group.begin);
+    };
     at::_fused_adamw_({part(values)}, {part(gradients)}, {part(exp_avg_)}, {part(exp_avg_sq_)}, {}, {count},
-                      learning_rate, options_.beta1, options_.beta2, weight_decay, options_.eps,
-                      /*amsgrad=*/false, /*maximize=*/false);
-  };
-  update_part(0, num_decayed_, options_.weight_decay);
-  update_part(num_decayed_, exp_avg_.numel(), 0.0);
-}
-
-void clip_to_norm(at::Tensor gradients, double norm, double max_norm) {
-  if (max_norm <= 0) return;
-  double factor = max_norm / (norm + 1e-6);
-  if (factor < 1) gradients.mul_(factor);
-}
-
-double global_norm(const at::Tensor& gradients) {
-  return at::linalg_vector_norm(gradients, 2, std::nullopt, false, at::kDouble).item<double>();
+                      learning_rate * group.lr_scale, options_.beta1, options_.beta2,
+                      group.decays ? options_.weight_decay : 0.0, options_.eps, /*amsgrad=*/false,
+                      /*maximize=*/false);
+  }
 }
 
 }  // namespace cosub::train

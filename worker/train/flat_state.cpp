@@ -48,8 +48,8 @@ FlatState::FlatState(model::Backbone& backbone) {
   }
 
   at::NoGradGuard no_grad;
-  at::TensorOptions options = at::TensorOptions().dtype(at::kFloat);
-  if (!parameters_.empty()) options = options.device(parameters_.front().tensor.device());
+  at::TensorOptions options = at::kFloat;
+  if (!parameters_.empty()) options = parameters_.front().tensor.options().requires_grad(false);
   values_ = at::zeros({offset}, options);
   for (std::vector<Slot>* slots : {&parameters_, &buffers_}) {
     for (Slot& slot : *slots) {

@@ -1,7 +1,7 @@
 // A model's parameters and floating buffers as views of one vector, so that optimizer, EMA, broadcast and
 // hash are each a single operation over it:
 //   values: [ decayed parameters | parameters without weight decay | floating buffers ]
-// Each tensor starts at a multiple of 64 bytes; the padding is zero and stays zero. A vector of gradients has
+// All of the parameters' dtype, float32 but in tests. Each tensor starts at a multiple of 64 bytes; the padding is zero and stays zero. A vector of gradients has
 // the layout of the parameters' part. Owned by whoever trains or evaluates the model; not thread-safe.
 #pragma once
 
@@ -29,7 +29,7 @@ class FlatState {
   /// Weight decay as in timm: none for 1-D tensors, biases and Backbone::no_weight_decay().
   explicit FlatState(model::Backbone& backbone);
 
-  at::Tensor& values() { return values_; }  // [size] float32
+  at::Tensor& values() { return values_; }  // [size]
   std::int64_t size() const { return values_.numel(); }
   std::int64_t num_decayed() const { return num_decayed_; }  // floats before the second part
   std::int64_t num_parameters() const {
@@ -38,7 +38,7 @@ class FlatState {
   const std::vector<Slot>& parameters() const { return parameters_; }
   const std::vector<Slot>& buffers() const { return buffers_; }
 
-  /// From now on backward adds into these views of `gradients` ([num_parameters()] float32). Zero it by
+  /// From now on backward adds into these views of `gradients` ([num_parameters()], of the dtype of values). Zero it by
   /// gradients.zero_(), never by zero_grad(), which drops the views.
   void bind_gradients(const at::Tensor& gradients);
 

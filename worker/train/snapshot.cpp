@@ -51,15 +51,14 @@ checkpoint::Tensors named_tensors(const FlatState& state, const at::Tensor& flat
   return tensors;
 }
 
-void add_tensors(checkpoint::Snapshot& snapshot, FlatState& state, AdamW& optimizer, Ema* ema) {
+void add_tensors(checkpoint::Snapshot& snapshot, FlatState& state, Optimizer& optimizer, Ema* ema) {
   snapshot.files["model"] = named_tensors(state, state.values());
   if (ema != nullptr) snapshot.files["ema"] = named_tensors(state, ema->average());
   checkpoint::Tensors& moments = snapshot.files["optimizer-0"];
-  add_slots(moments, state.parameters(), optimizer.exp_avg(), "exp_avg.");
-  add_slots(moments, state.parameters(), optimizer.exp_avg_sq(), "exp_avg_sq.");
+  for (const auto& [name, flat] : optimizer.state()) add_slots(moments, state.parameters(), flat, name + ".");
 }
 
-void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, AdamW& optimizer, Ema* ema,
+void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, Optimizer& optimizer, Ema* ema,
                      const std::string& where) {
   at::NoGradGuard no_grad;
   Reader model(snapshot, "model", where);
@@ -72,11 +71,10 @@ void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, Ada
     average.copy_slots(state.buffers(), ema->average());
   }
   Reader moments(snapshot, "optimizer-0", where);
-  moments.copy_slots(state.parameters(), optimizer.exp_avg(), "exp_avg.");
-  moments.copy_slots(state.parameters(), optimizer.exp_avg_sq(), "exp_avg_sq.");
+  for (const auto& [name, flat] : optimizer.state()) moments.copy_slots(state.parameters(), flat, name + ".");
 }
 
-void broadcast_state(collective::Communicator& communicator, FlatState& state, AdamW* optimizer, Ema* ema) {
+void broadcast_state(collective::Communicator& communicator, FlatState& state, Optimizer* optimizer, Ema* ema) {
   communicator.broadcast(state.values(), 0, "parameters of rank 0");
   for (const auto& [name, tensor] : state.integers()) {
     at::Tensor flat = tensor.reshape({-1});
@@ -84,8 +82,10 @@ void broadcast_state(collective::Communicator& communicator, FlatState& state, A
     tensor.copy_(flat.view(tensor.sizes()));
   }
   if (optimizer != nullptr) {
-    communicator.broadcast(optimizer->exp_avg(), 0, "first moments of rank 0");
-    communicator.broadcast(optimizer->exp_avg_sq(), 0, "second moments of rank 0");
+    for (const auto& [name, flat] : optimizer->state()) {
+      at::Tensor moments = flat;
+      communicator.broadcast(moments, 0, name + " of rank 0");
+    }
   }
   if (ema != nullptr) communicator.broadcast(ema->average(), 0, "average of rank 0");
 }

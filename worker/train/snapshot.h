@@ -7,7 +7,7 @@
 
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/collective/communicator.h"
-#include "worker/train/adamw.h"
+#include "worker/train/optimizer.h"
 #include "worker/train/ema.h"
 #include "worker/train/flat_state.h"
 
@@ -18,13 +18,13 @@ namespace cosub::train {
 checkpoint::Tensors named_tensors(const FlatState& state, const at::Tensor& flat);
 
 /// Fills snapshot.files: model, ema (when there is one), optimizer-0.
-void add_tensors(checkpoint::Snapshot& snapshot, FlatState& state, AdamW& optimizer, Ema* ema);
+void add_tensors(checkpoint::Snapshot& snapshot, FlatState& state, Optimizer& optimizer, Ema* ema);
 
 /// The reverse. DataError (`where`, tensor) when a tensor is missing or has another shape.
-void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, AdamW& optimizer, Ema* ema,
+void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, Optimizer& optimizer, Ema* ema,
                      const std::string& where);
 
 /// Collective: rank 0's parameters, buffers, moments and average to everybody.
-void broadcast_state(collective::Communicator& communicator, FlatState& state, AdamW* optimizer, Ema* ema);
+void broadcast_state(collective::Communicator& communicator, FlatState& state, Optimizer* optimizer, Ema* ema);
 
 }  // namespace cosub::train

@@ -35,6 +35,7 @@ TrainStep::TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_
       stage_(stage),
       stream_(stream),
       num_microbatches_(stage.batch.global / stage.batch.micro),
+      lambda_(stage.cosub.lambda),
       own_(own_microbatches_of(stage, parts_.communicator)) {
   std::int64_t num_gradients = parts_.state.num_parameters();
   std::int64_t num_statistics = parts_.model.batch_statistics().size();
@@ -124,7 +125,7 @@ at::Tensor TrainStep::forward(const data::Microbatch& batch) {
     }
     logits = logits.to(vector_.scalar_type());
     // Each microbatch has the same number of images, so the sum over them is the mean over the global batch.
-    loss = cosub_loss(logits, targets, stage_.cosub, stage_.cosub.lambda) /
+    loss = cosub_loss(logits, targets, stage_.cosub, lambda_) /
            static_cast<double>(num_microbatches_);
   });
   write_sums(batch, logits, loss);

@@ -18,10 +18,10 @@
 #include "worker/collective/step_reduction.h"
 #include "worker/data/microbatch.h"
 #include "worker/model/model.h"
-#include "worker/train/adamw.h"
 #include "worker/train/ema.h"
 #include "worker/train/flat_state.h"
 #include "worker/train/gradient_buckets.h"
+#include "worker/train/optimizer.h"
 #include "worker/train/phase_clock.h"
 #include "worker/train/sync_batch_norm.h"
 
@@ -50,7 +50,7 @@ class TrainStep {
   struct Parts {
     model::Backbone& model;
     FlatState& state;
-    AdamW& optimizer;
+    Optimizer& optimizer;
     Ema* ema;  // nullptr: none
     collective::Communicator& communicator;
     PhaseClock& clock;
@@ -67,6 +67,8 @@ class TrainStep {
   StepOutcome run(std::int64_t step, const std::function<data::Microbatch()>& next, double learning_rate,
                   Word word);
 
+  /// Weight of the other submodel's prediction from now on; at first cosub.lambda.
+  void set_lambda(double lambda) { lambda_ = lambda; }
   /// Steps that were left out: optimizer and average do not count them.
   std::int64_t skipped_steps() const { return skipped_steps_; }
   void set_skipped_steps(std::int64_t count) { skipped_steps_ = count; }
@@ -96,6 +98,7 @@ class TrainStep {
   std::uint64_t stream_;
   std::int64_t num_microbatches_;
   std::int64_t skipped_steps_ = 0;
+  double lambda_;
   collective::StridedRange own_;
   at::Tensor vector_, gradients_, statistics_, tail_;  // the last three are views of the first
   at::Tensor reduced_;                                 // the sum over all ranks, laid out alike

@@ -105,7 +105,7 @@ void Trainer::build_model() {
   model_->to(job_.device);
   state_.emplace(*model_);
   const config::StageConfig& stage = job_.stage();
-  optimizer_.emplace(stage.optimizer, state_->num_decayed(), state_->num_parameters(), job_.device);
+  optimizer_ = make_optimizer(stage.optimizer, *state_, model::layer_ids(*model_));
   // A random start is drawn by every rank on its own; the hash check at the start proves that they agree.
   if (has_initial_weights(job_)) broadcast_state(job_.communicator, *state_, nullptr, nullptr);
   if (stage.ema > 0) ema_.emplace(state_->values(), stage.ema, stage.ema_warmup);
@@ -134,7 +134,7 @@ void Trainer::restore() {
       from_state(nlohmann::json::parse(state_text), job_.file, train_->size(), "the newest checkpoint");
   checkpoint_step_ = progress_.step;
   bad_samples_.restore(progress_.bad_samples);
-  broadcast_state(job_.communicator, *state_, &*optimizer_, ema());
+  broadcast_state(job_.communicator, *state_, optimizer_.get(), ema());
   job_.telemetry.checkpoint_done(checkpoint_step_);
   if (job_.is_root()) spdlog::info("going on from the checkpoint of step {}", progress_.step);
 }
@@ -209,6 +209,7 @@ StepOutcome Trainer::run_step(data::TrainLoader& loader) {
     bad_samples_.keep_new(batch.bad);
     return batch;
   };
+  step_->set_lambda(lambda_at(job_.stage().cosub, plan_.steps_per_epoch(), progress_.step));
   StepOutcome outcome;
   try {
     outcome = step_->run(progress_.step, next, schedule_.learning_rate(progress_.step), word);

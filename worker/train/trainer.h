@@ -11,13 +11,13 @@
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/data/loader.h"
 #include "worker/data/source.h"
-#include "worker/train/adamw.h"
 #include "worker/train/bad_samples.h"
 #include "worker/train/ema.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/flat_state.h"
 #include "worker/train/job.h"
 #include "worker/train/metrics_csv.h"
+#include "worker/train/optimizer.h"
 #include "worker/train/progress_state.h"
 #include "worker/train/schedule.h"
 #include "worker/train/step.h"
@@ -67,7 +67,7 @@ class Trainer {
   Schedule schedule_;
   std::shared_ptr<model::Backbone> model_;
   std::optional<FlatState> state_;
-  std::optional<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::optional<Ema> ema_;
   std::optional<TrainStep> step_;
   std::optional<checkpoint::Store> store_;  // rank 0

@@ -18,9 +18,8 @@ TEST(ConfigErrors, NameTheNearestKey) {
   EXPECT_EQ(refusal(with("    optimizer:", "    optimiser:")),
             "p.yaml:19:5: stages[0].optimiser: unknown key 'optimiser'; allowed: name, task, after, init, "
             "model, data, "
-            "cosub, optimizer, schedule, batch, ema, ema_warmup, checkpoint, reduction, sync_batchnorm, "
-            "threads, precision, "
-            "device, "
+            "cosub, optimizer, schedule, batch, ema, ema_warmup, checkpoint, reduction, exchange, "
+            "sync_batchnorm, threads, precision, non_finite, check_parameters_every_steps, device, "
             "log_every_steps, collective_timeout, submodels. Did you mean 'optimizer'?");
   EXPECT_THAT(refusal(with("    optimizer:\n      lr: 3e-3", "    lr: 3e-3")),
               HasSubstr("Did you mean 'optimizer.lr'?"));
@@ -84,12 +83,17 @@ TEST(ConfigErrors, OfNvjpegNameWhatTheGpuDoesNotDo) {
   EXPECT_THAT(refused("defaults.data.decode=gpu"), HasSubstr("found 'gpu'; allowed: cpu or nvjpeg."));
 }
 
+TEST(ConfigErrors, RefuseRoundedGradientsWhereTheSumsMustBeExact) {
+  EXPECT_THAT(refusal(with("ema: 0.99", "exchange: {compress: bf16}")),
+              HasSubstr("exchange.compress: found bf16 with reduction: ordered"));
+  EXPECT_THAT(refusal(with("ema: 0.99", "exchange: {error_feedback: true}")),
+              HasSubstr("exchange.error_feedback: found true without exchange.compress"));
+}
+
 TEST(ConfigErrors, SayWhatThisVersionDoesNotHave) {
-  EXPECT_THAT(refusal(with("lr: 3e-3", "name: lamb")),
-              HasSubstr("found 'lamb', which is not available in this version; allowed: adamw."));
-  EXPECT_THAT(refusal(with("lr: 3e-3", "name: sgd")), HasSubstr("not available in this version"));
-  EXPECT_THAT(refusal(with("ema: 0.99", "precision: bf16")),
-              HasSubstr("not available in this version; allowed: fp32."));
+  EXPECT_THAT(
+      refusal(with("lr: 3e-3", "name: lars")),
+      HasSubstr("found 'lars', which is not available in this version; allowed: adamw, lamb or sgd."));
   EXPECT_THAT(refusal(with("ranks: 2", "backend: slurm")),
               HasSubstr("not available in this version; allowed: mpirun."));
 }

@@ -58,9 +58,9 @@ StageConfig unusual_stage() {
   stage.data.mix = {0.8, 1e-17, 0.9, 0.25, 0.1};
   stage.data.max_bad_share = 0.3;
   stage.data.loader_threads = 5;
-  stage.cosub = {false, 0.7, LossKind::kCe, BceReduction::kSum, Targets::kBinarize, false};
-  stage.optimizer = {"adamw", 5e-324, 0.06, 0.91, 0.9999999999999999, 1e22, 1.5};
-  stage.schedule = {"constant", 2.5, 0.25, 1e-6, 1e-5};
+  stage.cosub = {false, 0.7, 0.1, 1.5, LossKind::kCe, BceReduction::kSum, Targets::kBinarize, false};
+  stage.optimizer = {"lamb", 5e-324, 0.06, 0.91, 0.9999999999999999, 1e22, 1.5, 0.8, false, 2.5, 0.75};
+  stage.schedule = {"step", 2.5, 0.25, 1e-6, 1e-5, 7.5, 0.3};
   stage.batch = {96, 32};
   stage.ema = 0.99996;
   stage.ema_warmup = false;
@@ -155,7 +155,6 @@ TEST(ConfigRoundTrip, IsTestedWithEveryFieldOfAStage) {
   StageConfig stage = unusual_stage();
   stage.task = TaskKind::kEvaluate;
   stage.data.decode = Decode::kNvjpeg;  // of training it excludes most of the others
-  stage.optimizer.name = "unlike the default";  // it has one word only
   stage.sync_batchnorm = 2;                     // which cannot be together with Bernoulli stochastic depth
   const AugmentConfig padded = stage.data.augment;
   set_shards_and_crop(stage);

@@ -21,7 +21,7 @@ class Step : public ::testing::Test {
     stage_.optimizer.clip_norm = 0;
     model_ = model::create(stage_.model, 5);
     state_.emplace(*model_);
-    optimizer_.emplace(stage_.optimizer, state_->num_decayed(), state_->num_parameters());
+    optimizer_ = make_optimizer(stage_.optimizer, *state_);
     for (std::int64_t m = 0; m < 4; ++m) {
       at::Tensor images =
           (at::arange(4 * 14 * 14, at::kFloat) * 0.37 + static_cast<double>(m)).sin().view({4, 1, 14, 14});
@@ -54,7 +54,7 @@ class Step : public ::testing::Test {
   config::StageConfig stage_;
   std::shared_ptr<model::Backbone> model_;
   std::optional<FlatState> state_;
-  std::optional<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::vector<data::Microbatch> batches_;
   collective::SingleCommunicator alone_;
   PhaseClock clock_;
@@ -154,7 +154,7 @@ TEST_F(Step, RunsEveryFamilyInBfloat16) {
       stage_.model.activation_checkpointing = again;
       model_ = model::create(stage_.model, 5);
       state_.emplace(*model_);
-      optimizer_.emplace(stage_.optimizer, state_->num_decayed(), state_->num_parameters());
+      optimizer_ = make_optimizer(stage_.optimizer, *state_);
       const std::int64_t size = model.image_size;
       const at::Tensor images = (at::arange(4 * model.channels * size * size, at::kFloat) * 0.37).sin();
       data::Microbatch batch{

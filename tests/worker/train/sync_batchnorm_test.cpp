@@ -75,11 +75,11 @@ class SyncBatchnorm : public ::testing::Test {
     const auto model = model::create(stage.model, 5);
     model->seam().set_recompute(recompute);
     FlatState state(*model);
-    AdamW optimizer(stage.optimizer, state.num_decayed(), state.num_parameters(), at::kCPU);
+    const auto optimizer = make_optimizer(stage.optimizer, state);
     PhaseClock clock;
     TrainStep step({.model = *model,
                     .state = state,
-                    .optimizer = optimizer,
+                    .optimizer = *optimizer,
                     .ema = nullptr,
                     .communicator = communicator,
                     .clock = clock},

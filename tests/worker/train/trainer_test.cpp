@@ -135,6 +135,24 @@ TEST_F(TrainerTest, ResumesBitForBitMidEpochForBothFamilies) {
   }
 }
 
+TEST_F(TrainerTest, ResumesBitForBitWithEveryOptimizer) {
+  for (const char* name : {"lamb", "sgd"}) {
+    const auto with_rule = [&](const std::string& folder) {
+      config::StageFile file = stage(folder + name, testing::toy_vit(), 1);
+      file.stage.optimizer.name = name;
+      file.stage.optimizer.layer_decay = 0.75;
+      file.stage.cosub.lambda_warmup_epochs = 0.5;
+      return file;
+    };
+    const End whole = run(with_rule("whole-"));
+    config::StageFile file = with_rule("resumed-");
+    request_stop();
+    EXPECT_EQ(run(file).code, ExitCode::kInterrupted);
+    clear_stop();
+    EXPECT_EQ(run(file).hash, whole.hash) << name;
+  }
+}
+
 TEST_F(TrainerTest, StopsAfterTheStepWithACheckpointAndGoesOn) {
   End whole = run(stage("whole", testing::toy_resnet(), 1));
   config::StageFile file = stage("stopped", testing::toy_resnet(), 1);

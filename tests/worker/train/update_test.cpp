@@ -4,8 +4,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "worker/train/adamw.h"
 #include "worker/train/ema.h"
+#include "worker/train/optimizer.h"
 #include "worker/train/schedule.h"
 
 namespace cosub::train {
@@ -15,16 +15,28 @@ at::Tensor ramp(std::int64_t n, double scale, double offset) {
   return (at::arange(n, at::kDouble) * scale).sin().add(offset).to(at::kFloat);
 }
 
+/// One decayed group before one without decay, a parameter each.
+std::unique_ptr<Optimizer> optimizer_of(const config::OptimizerConfig& options, const at::Tensor& values,
+                                        std::int64_t decayed) {
+  const std::int64_t size = values.numel();
+  std::vector<ParameterGroup> groups;
+  groups.push_back({0, decayed, 1.0, true, {{"a", values.narrow(0, 0, decayed), 0, decayed}}});
+  if (decayed < size)
+    groups.push_back({decayed, size, 1.0, false, {{"b", values.narrow(0, decayed, size - decayed), decayed,
+                                                   size - decayed}}});
+  return make_optimizer(options, groups, values);
+}
+
 TEST(AdamW, FollowsTheFormulaWithDecayOnTheFirstPartOnly) {
   constexpr std::int64_t kSize = 37, kDecayed = 21;
   config::OptimizerConfig options{.lr = 0, .weight_decay = 0.1, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-6};
-  AdamW optimizer(options, kDecayed, kSize);
   at::Tensor values = ramp(kSize, 0.7, 0.2);
+  const auto optimizer = optimizer_of(options, values, kDecayed);
   at::Tensor p = values.to(at::kDouble), m = at::zeros_like(p), v = at::zeros_like(p);
   for (std::int64_t step = 0; step < 5; ++step) {
     double lr = 0.01 * static_cast<double>(step + 1);
     at::Tensor gradients = ramp(kSize, 1.3 + 0.1 * static_cast<double>(step), 0.1);
-    optimizer.update(values, gradients, step, lr);
+    optimizer->update(values, gradients, step, lr);
 
     at::Tensor g = gradients.to(at::kDouble);
     double t = static_cast<double>(step + 1);
@@ -35,15 +47,17 @@ TEST(AdamW, FollowsTheFormulaWithDecayOnTheFirstPartOnly) {
     p = p - lr * m_hat / (v_hat.sqrt() + options.eps);
   }
   EXPECT_LT((values.to(at::kDouble) - p).abs().max().item<double>(), 1e-6);
-  EXPECT_LT((optimizer.exp_avg().to(at::kDouble) - m).abs().max().item<double>(), 1e-6);
-  EXPECT_LT((optimizer.exp_avg_sq().to(at::kDouble) - v).abs().max().item<double>(), 1e-6);
+  EXPECT_LT((optimizer->state().at("exp_avg").to(at::kDouble) - m).abs().max().item<double>(), 1e-6);
+  EXPECT_LT((optimizer->state().at("exp_avg_sq").to(at::kDouble) - v).abs().max().item<double>(), 1e-6);
 }
 
-TEST(AdamW, LeavesPaddingAtZero) {
-  AdamW optimizer({.weight_decay = 0.1}, 16, 16);
-  at::Tensor values = at::zeros({16}), gradients = at::zeros({16});
-  for (std::int64_t step = 0; step < 3; ++step) optimizer.update(values, gradients, step, 0.1);
-  EXPECT_TRUE(values.equal(at::zeros({16})));
+TEST(Optimizers, LeavePaddingAtZero) {
+  for (const char* name : {"adamw", "lamb", "sgd"}) {
+    at::Tensor values = at::zeros({16}), gradients = at::zeros({16});
+    const auto optimizer = optimizer_of({.name = name, .weight_decay = 0.1}, values, 16);
+    for (std::int64_t step = 0; step < 3; ++step) optimizer->update(values, gradients, step, 0.1);
+    EXPECT_TRUE(values.equal(at::zeros({16}))) << name;
+  }
 }
 
 TEST(Clipping, ScalesToTheNormAsTorchDoes) {
@@ -111,6 +125,26 @@ TEST(Schedule, ConstantStaysAfterWarmUp) {
 TEST(Schedule, RoundsFractionsOfAnEpochToSteps) {
   EXPECT_EQ(Schedule({.epochs = 0.5}, 1, 9).total_steps(), 5);
   EXPECT_EQ(Schedule({.epochs = 0.001}, 1, 9).total_steps(), 1);
+}
+
+TEST(Schedule, LinearAndStepFollowTheirFormulas) {
+  const config::ScheduleConfig linear{
+      .name = "linear", .epochs = 10, .warmup_epochs = 1, .warmup_lr = 0, .min_lr = 0.1};
+  EXPECT_DOUBLE_EQ(Schedule(linear, 1.1, 20).learning_rate(10), 0.55);
+  EXPECT_DOUBLE_EQ(Schedule(linear, 1.1, 20).learning_rate(50), 0.1 + 0.75);
+  EXPECT_DOUBLE_EQ(Schedule(linear, 1.1, 20).learning_rate(200), 0.1);
+  const config::ScheduleConfig steps{.name = "step", .epochs = 10, .decay_epochs = 2.5, .decay_rate = 0.5};
+  EXPECT_DOUBLE_EQ(Schedule(steps, 8, 20).learning_rate(49), 8);
+  EXPECT_DOUBLE_EQ(Schedule(steps, 8, 20).learning_rate(50), 4);
+  EXPECT_DOUBLE_EQ(Schedule(steps, 8, 20).learning_rate(199), 1);
+}
+
+TEST(Schedule, LambdaRisesToItsValue) {
+  const config::CosubConfig options{.lambda = 0.5, .lambda_start = 0.1, .lambda_warmup_epochs = 2};
+  EXPECT_DOUBLE_EQ(lambda_at(options, 10, 0), 0.1);
+  EXPECT_DOUBLE_EQ(lambda_at(options, 10, 5), 0.2);
+  EXPECT_DOUBLE_EQ(lambda_at(options, 10, 20), 0.5);
+  EXPECT_DOUBLE_EQ(lambda_at({.lambda = 0.3}, 10, 0), 0.3);
 }
 
 }  // namespace

@@ -1,0 +1,52 @@
+#include "worker/train/lamb.h"
+
+#include <cmath>
+
+namespace cosub::train {
+
+Lamb::Lamb(config::OptimizerConfig options, std::vector<ParameterGroup> groups, const at::Tensor& parameters)
+    : Optimizer(std::move(options), std::move(groups)),
+      exp_avg_(add_state("exp_avg", parameters)),
+      exp_avg_sq_(add_state("exp_avg_sq", parameters)),
+      direction_(at::zeros_like(parameters)),
+      scratch_(at::zeros_like(parameters)) {}
+
+void Lamb::update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) {
+  at::NoGradGuard no_grad;
+  if (options_.max_grad_norm > 0) {
+    gradients.div_(at::linalg_vector_norm(gradients).div_(options_.max_grad_norm).clamp_min_(1.0));
+  }
+  const double t = static_cast<double>(step + 1);
+  const double correction1 = 1 - std::pow(options_.beta1, t), correction2 = 1 - std::pow(options_.beta2, t);
+  exp_avg_.mul_(options_.beta1).add_(gradients, 1 - options_.beta1);
+  exp_avg_sq_.mul_(options_.beta2).addcmul_(gradients, gradients, 1 - options_.beta2);
+  at::sqrt_out(scratch_, exp_avg_sq_).div_(std::sqrt(correction2)).add_(options_.eps);
+  at::div_out(direction_, exp_avg_, scratch_).div_(correction1);
+  for (const ParameterGroup& group : groups_) {
+    const auto part = [&](const at::Tensor& flat) {
+      return flat.narrow(0, group.begin, group.end - group.begin);
+    };
+    if (group.decays && options_.weight_decay != 0) {
+      part(direction_).add_(part(values), options_.weight_decay);
+      adapt(group, values);
+    }
+    part(values).sub_(part(direction_), learning_rate * group.lr_scale);
+  }
+}
+
+/// The trust ratios of the group's tensors, all norms and products in one call each.
+void Lamb::adapt(const ParameterGroup& group, const at::Tensor& values) const {
+  std::vector<at::Tensor> weights, directions;
+  for (const Slot& slot : group.parameters) {
+    weights.push_back(values.narrow(0, slot.offset, slot.numel));
+    directions.push_back(direction_.narrow(0, slot.offset, slot.numel));
+  }
+  const at::Tensor weight_norms = at::stack(at::_foreach_norm(weights));
+  const at::Tensor direction_norms = at::stack(at::_foreach_norm(directions));
+  const at::Tensor both = weight_norms.gt(0).logical_and_(direction_norms.gt(0));
+  const at::Tensor ratios =
+      at::where(both, weight_norms / direction_norms, at::ones_like(weight_norms));
+  at::_foreach_mul_(directions, ratios.unbind(0));
+}
+
+}  // namespace cosub::train

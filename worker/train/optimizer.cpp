@@ -1,0 +1,64 @@
+#include "worker/train/optimizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/error.h"
+#include "worker/train/adamw.h"
+#include "worker/train/lamb.h"
+#include "worker/train/sgd.h"
+
+namespace cosub::train {
+
+std::vector<ParameterGroup> parameter_groups(const FlatState& state,
+                                             const std::map<std::string, std::int64_t>& layers,
+                                             double layer_decay) {
+  std::int64_t last_layer = 0;
+  for (const auto& [name, layer] : layers) last_layer = std::max(last_layer, layer);
+  std::vector<ParameterGroup> groups;
+  for (const Slot& slot : state.parameters()) {
+    const bool decays = slot.offset < state.num_decayed();
+    const double scale =
+        layers.empty() ? 1.0 : std::pow(layer_decay, static_cast<double>(last_layer - layers.at(slot.name)));
+    if (groups.empty() || groups.back().decays != decays || groups.back().lr_scale != scale) {
+      if (!groups.empty()) groups.back().end = slot.offset;
+      groups.push_back({.begin = slot.offset, .lr_scale = scale, .decays = decays});
+    }
+    groups.back().parameters.push_back(slot);
+  }
+  if (!groups.empty()) groups.back().end = state.num_parameters();
+  return groups;
+}
+
+at::Tensor Optimizer::add_state(const std::string& name, const at::Tensor& like) {
+  return state_[name] = at::zeros_like(like);
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const config::OptimizerConfig& options,
+                                          std::vector<ParameterGroup> groups, const at::Tensor& parameters) {
+  if (options.name == "adamw") return std::make_unique<AdamW>(options, std::move(groups), parameters);
+  if (options.name == "lamb") return std::make_unique<Lamb>(options, std::move(groups), parameters);
+  if (options.name == "sgd") return std::make_unique<Sgd>(options, std::move(groups), parameters);
+  throw ConfigError(
+      fmt::format("optimizer.name: found '{}'; allowed: adamw, lamb or sgd", options.name));
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const config::OptimizerConfig& options, FlatState& state,
+                                          const std::map<std::string, std::int64_t>& layers) {
+  return make_optimizer(options, parameter_groups(state, layers, options.layer_decay),
+                        state.values().narrow(0, 0, state.num_parameters()));
+}
+
+void clip_to_norm(at::Tensor gradients, double norm, double max_norm) {
+  if (max_norm <= 0) return;
+  double factor = max_norm / (norm + 1e-6);
+  if (factor < 1) gradients.mul_(factor);
+}
+
+double global_norm(const at::Tensor& gradients) {
+  return at::linalg_vector_norm(gradients, 2, std::nullopt, false, at::kDouble).item<double>();
+}
+
+}  // namespace cosub::train

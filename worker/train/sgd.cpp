@@ -1,0 +1,22 @@
+#include "worker/train/sgd.h"
+
+namespace cosub::train {
+
+Sgd::Sgd(config::OptimizerConfig options, std::vector<ParameterGroup> groups, const at::Tensor& parameters)
+    : Optimizer(std::move(options), std::move(groups)),
+      momentum_buffer_(add_state("momentum_buffer", parameters)) {}
+
+void Sgd::update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) {
+  at::NoGradGuard no_grad;
+  for (const ParameterGroup& group : groups_) {
+    const auto part = [&](const at::Tensor& flat) {
+      return flat.narrow(0, group.begin, group.end - group.begin);
+    };
+    at::_fused_sgd_({part(values)}, {part(gradients)}, {part(momentum_buffer_)},
+                    group.decays ? options_.weight_decay : 0.0, options_.momentum,
+                    learning_rate * group.lr_scale, /*dampening=*/0.0, options_.nesterov, /*maximize=*/false,
+                    /*is_first_step=*/step == 0);
+  }
+}
+
+}  // namespace cosub::train
