@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "worker/data/image/decode.h"
 #include "worker/data/nvjpeg_module.h"
 
 namespace cosub::data {
@@ -172,6 +173,7 @@ bool NvjpegDecoder::prepare(const EncodedRegion& file, std::int64_t channels, co
   check_nvjpeg(nvjpegJpegStreamGetComponentsNum(slot.file.get(), &components), "parse");
   const Region& region = file.region;
   // Our parser has seen the same bytes, but a hostile file may show each parser another frame.
+  if (std::int64_t{height} * width > kMaxPixels) return false;
   if (region.left + region.width > width || region.top + region.height > height) return false;
   // Grey of a colour picture is defined by way of RGB (decode.h), nvJPEG's is its luma.
   if (components != 1 && (components != 3 || channels == 1)) return false;

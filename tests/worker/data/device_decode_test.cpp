@@ -158,8 +158,11 @@ TEST_F(DeviceDecodeTest, TheStreamIsTheSameForAnyThreadsRanksAndFirstStep) {
 }
 
 TEST_F(DeviceDecodeTest, WithoutResizingTheBitsAreThoseOfTheCpuPath) {
-  std::vector<Bytes> square;
-  for (std::int64_t i = 0; i < 48; ++i) square.push_back(encode_jpeg(testing::make_photograph(24, 24, 3, i)));
+  std::vector<Bytes> square;  // some of them not for the device, in any place of a microbatch
+  for (std::int64_t i = 0; i < 48; ++i) {
+    const Image image = testing::make_photograph(24, 24, 3, i);
+    square.push_back(i % 3 == 0 ? encode_png(image) : encode_jpeg(image));
+  }
   source_ = std::make_shared<FileSource>(square);
   options_.data.augment.crop = config::Crop::kNone;
   expect_same(stream_of(source_, options_), stream_of(source_, on_cpu(options_)));

@@ -13,6 +13,7 @@
 #include "tests/worker/train/toy_stage.h"
 #include "worker/collective/single_communicator.h"
 #include "worker/model/tensor_file.h"
+#include "worker/train/device.h"
 #include "worker/train/stop_flag.h"
 
 namespace cosub::train {
@@ -67,6 +68,17 @@ class TrainerTest : public ::testing::Test {
   testing::TemporaryFolder folder_;
   collective::SingleCommunicator alone_;
 };
+
+TEST_F(TrainerTest, NvjpegOnCpusIsRefusedBeforeTheFirstStep) {
+  EXPECT_EQ(choose_decoder({.decode = config::Decode::kCpu}, at::kCPU), nullptr);
+  try {
+    choose_decoder({.decode = config::Decode::kNvjpeg}, at::kCPU);
+    FAIL() << "no error";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("data.decode: nvjpeg, but this stage runs on CPUs"));
+    EXPECT_THAT(error.what(), HasSubstr("Use data.decode: cpu"));
+  }
+}
 
 TEST_F(TrainerTest, LossFallsByAThirdIn50StepsInEveryFamily) {
   const std::filesystem::path fashion_mnist = "/usr/share/datasets/fashion-mnist";
