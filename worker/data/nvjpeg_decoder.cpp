@@ -226,6 +226,7 @@ void NvjpegDecoder::wait(cudaStream_t stream) const {
   while (true) {
     const cudaError_t status = cudaStreamQuery(stream);
     if (status != cudaErrorNotReady) return check_cuda(status, "decode with nvJPEG");
+    (void)cudaGetLastError();  // else LibTorch's next launch in this thread would report it
     if (std::chrono::steady_clock::now() > end) {
       throw IoError(fmt::format("GPU {} did not decode a picture in {} s", device_.index(), kLimit.count()));
     }

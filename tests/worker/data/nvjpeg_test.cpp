@@ -40,8 +40,7 @@ TEST_F(NvjpegTest, RegionsAreThoseOfOurDecoderUpToRounding) {
     for (const auto subsampling : {Subsampling::k444, Subsampling::k422, Subsampling::k420}) {
       const Image image = testing::make_photograph(375, 500, channels);
       const Bytes file = encode_jpeg(image, {.quality = 90, .subsampling = subsampling});
-      const std::vector<EncodedRegion> wanted = {
-          {file, {0, 0, 375, 500}}, {file, {17, 33, 200, 301}}, {file, {374, 499, 1, 1}}};
+      const std::vector<EncodedRegion> wanted = {{file, {0, 0, 375, 500}}, {file, {17, 33, 200, 301}}};
       const auto device = decoder_->decode(wanted, channels), host = host_.decode(wanted, channels);
       for (std::size_t i = 0; i < wanted.size(); ++i) {
         ASSERT_TRUE(device[i].defined()) << i;
