@@ -13,7 +13,6 @@
 #include "tests/worker/train/toy_stage.h"
 #include "worker/collective/single_communicator.h"
 #include "worker/model/tensor_file.h"
-#include "worker/train/device.h"
 #include "worker/train/stop_flag.h"
 
 namespace cosub::train {
@@ -70,11 +69,13 @@ class TrainerTest : public ::testing::Test {
 };
 
 TEST_F(TrainerTest, NvjpegOnCpusIsRefusedBeforeTheFirstStep) {
-  EXPECT_EQ(choose_decoder({.decode = config::Decode::kCpu}, at::kCPU), nullptr);
+  config::StageFile file = stage("nvjpeg", testing::toy_vit(), 1);
+  file.stage.data.decode = config::Decode::kNvjpeg;
   try {
-    choose_decoder({.decode = config::Decode::kNvjpeg}, at::kCPU);
+    run(file);
     FAIL() << "no error";
-  } catch (const ConfigError& error) {
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kBadInput);
     EXPECT_THAT(error.what(), HasSubstr("data.decode: nvjpeg, but this stage runs on CPUs"));
     EXPECT_THAT(error.what(), HasSubstr("Use data.decode: cpu"));
   }
