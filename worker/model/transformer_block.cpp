@@ -16,8 +16,11 @@ Attention::Attention(std::int64_t dim, std::int64_t num_heads) : num_heads_(num_
 
 at::Tensor Attention::forward(const at::Tensor& x) const {
   const std::int64_t rows = x.size(0), length = x.size(1), dim = x.size(2);
-  const at::Tensor qkv =
-      qkv_->forward(x).reshape({rows, length, 3, num_heads_, dim / num_heads_}).permute({2, 0, 3, 1, 4});
+  // unbind: the gradients of the three are written into one tensor; of select they would be added up.
+  const std::vector<at::Tensor> qkv = qkv_->forward(x)
+                                          .reshape({rows, length, 3, num_heads_, dim / num_heads_})
+                                          .permute({2, 0, 3, 1, 4})
+                                          .unbind(0);
   const at::Tensor heads = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]);
   return proj_->forward(heads.transpose(1, 2).reshape({rows, length, dim}));
 }
