@@ -64,10 +64,8 @@ Conv2d::Conv2d(std::int64_t in_channels, std::int64_t out_channels, Options opti
 at::Tensor Conv2d::forward(const at::Tensor& x) const {
   const std::array<std::int64_t, 2> stride = {options_.stride, options_.stride};
   const std::array<std::int64_t, 2> padding = {options_.padding, options_.padding};
-  const std::array<std::int64_t, 2> dilation = {1, 1};
   // Parameters stay NCHW; left to itself the convolution would convert them anew in each of its three passes.
-  return at::conv2d(x, weight.contiguous(x.suggest_memory_format()), bias, stride, padding, dilation,
-                    options_.groups);
+  return conv2d(x, weight.contiguous(x.suggest_memory_format()), bias, stride, padding, options_.groups);
 }
 
 ConvNorm add_conv_norm(torch::nn::Module& owner, const std::string& conv_name, const std::string& norm_name,

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "worker/model/batch_norm.h"
+#include "worker/model/cpu_products.h"
 
 namespace cosub::model {
 
@@ -32,7 +33,7 @@ std::shared_ptr<Layer> add_layer(torch::nn::Module& owner, const std::string& na
 class Linear : public torch::nn::Module {
  public:
   Linear(std::int64_t in_features, std::int64_t out_features, bool has_bias = true);
-  at::Tensor forward(const at::Tensor& x) const { return at::linear(x, weight, bias); }
+  at::Tensor forward(const at::Tensor& x) const { return linear(x, weight, bias); }
 
   at::Tensor weight, bias;  // [out, in], [out] or undefined
 };
@@ -41,7 +42,7 @@ class Linear : public torch::nn::Module {
 class Pointwise : public torch::nn::Module {
  public:
   Pointwise(std::int64_t in_channels, std::int64_t out_channels);
-  at::Tensor forward(const at::Tensor& x) const { return at::linear(x, weight.flatten(1), bias); }
+  at::Tensor forward(const at::Tensor& x) const { return linear(x, weight.flatten(1), bias); }
 
   at::Tensor weight, bias;  // [out, in, 1, 1], [out]
 };

@@ -21,7 +21,7 @@ at::Tensor Attention::forward(const at::Tensor& x) const {
                                           .reshape({rows, length, 3, num_heads_, dim / num_heads_})
                                           .permute({2, 0, 3, 1, 4})
                                           .unbind(0);
-  const at::Tensor heads = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]);
+  const at::Tensor heads = attention(qkv[0], qkv[1], qkv[2]);
   return proj_->forward(heads.transpose(1, 2).reshape({rows, length, dim}));
 }
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "worker/data/image/interpolate.h"
-#include "worker/data/image/vector_clones.h"
+#include "common/vector_clones.h"
 
 namespace cosub::data {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "worker/data/image/convert.h"
 #include "worker/data/image/photometric.h"
-#include "worker/data/image/vector_clones.h"
+#include "common/vector_clones.h"
 
 namespace cosub::data {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "worker/data/image/photometric.h"
-#include "worker/data/image/vector_clones.h"
+#include "common/vector_clones.h"
 
 namespace cosub::data {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "worker/data/image/vector_clones.h"
+#include "common/vector_clones.h"
 
 namespace cosub::data {
 namespace {

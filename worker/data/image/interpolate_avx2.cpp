@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "worker/data/image/vector_clones.h"
+#include "common/vector_clones.h"
 
 #define COSUB_AVX2 __attribute__((target("avx2,fma")))
 

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <span>
 
-#include "worker/data/image/vector_clones.h"
+#include "common/vector_clones.h"
 
 namespace cosub::data {
 namespace {

@@ -1,6 +1,6 @@
-// For loops over pixels that the compiler turns into vectors: a function marked so is compiled for the
+// For loops over arrays that the compiler turns into vectors: a function marked so is compiled for the
 // baseline, for AVX2 and for AVX-512, and the loader takes the best that the processor has. All give the same
-// bits: this library is compiled without contraction of a * b + c, and no loop sums floats. A marked function
+// bits where the file is compiled without contraction of a * b + c and no loop sums floats. A marked function
 // is no template, and what it calls is inline.
 #pragma once
 
