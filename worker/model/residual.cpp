@@ -6,6 +6,7 @@
 
 #include "common/random.h"
 #include "worker/model/recompute.h"
+#include "worker/model/row_split.h"
 
 namespace cosub::model {
 namespace {
@@ -50,6 +51,13 @@ at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows) {
 at::Tensor add_rows(const at::Tensor& x, const at::Tensor& rows, const at::Tensor& branch, double scale) {
   if (is_channels_last(x)) return to_nchw(to_nhwc(x).index_add(0, rows, to_nhwc(branch), scale));
   return x.index_add(0, rows, branch, scale);
+}
+
+/// Under autocast branch and shortcut may differ in dtype; a plain addition would promote likewise.
+at::Tensor add_rows_as_promoted(const at::Tensor& base, const at::Tensor& rows, const at::Tensor& branch,
+                                double scale) {
+  const at::ScalarType dtype = at::promote_types(base.scalar_type(), branch.scalar_type());
+  return add_rows(base.to(dtype), rows, branch.to(dtype), scale);
 }
 
 at::Tensor repeat_rows(const at::Tensor& x, std::int64_t views) {
@@ -151,13 +159,16 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
   const bool shared = pass_.views > 1 && x.size(0) == pass_.images;
   const at::Tensor base = shared ? repeat_rows(shortcut, pass_.views) : shortcut;
   if (kept.rows.empty()) return base;
+  if (!shared && x.is_same(shortcut) && splits_rows(x)) {
+    const auto [whole, part] = split_rows(x, kept.rows);
+    const at::Tensor output = run(part, branch);
+    if (splits_rows(output)) return merge_rows(whole, kept.rows, output, kept.scale);
+    return add_rows_as_promoted(whole, rows_of(index, x.device()), output, kept.scale);
+  }
   const at::Tensor& rows = rows_of(index, x.device());
   // While the stem is shared row r of the 2B rows is row r mod B of what is there.
   const at::Tensor input = select_rows(x, shared ? rows.remainder(pass_.images) : rows);
-  const at::Tensor output = run(input, branch);
-  // Under autocast branch and shortcut may differ in dtype; a plain addition would promote likewise.
-  const at::ScalarType dtype = at::promote_types(base.scalar_type(), output.scalar_type());
-  return add_rows(base.to(dtype), rows, output.to(dtype), kept.scale);
+  return add_rows_as_promoted(base, rows, run(input, branch), kept.scale);
 }
 
 at::Tensor ResidualSeam::finish(const at::Tensor& x) const {
