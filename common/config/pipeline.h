@@ -128,14 +128,14 @@ struct OptimizerConfig {
   std::string name = "adamw";  // adamw | lamb | sgd
   double lr = 1e-3;
   double weight_decay = 0.05;
-  double beta1 = 0.9;           // adamw, lamb
-  double beta2 = 0.999;         // adamw, lamb
-  double eps = 1e-8;            // adamw, lamb
-  double clip_norm = 0.0;       // global L2 norm; 0: no clipping
-  double momentum = 0.9;        // sgd
-  bool nesterov = true;         // sgd
-  double max_grad_norm = 1.0;   // lamb: clips inside the rule; 0: does not
-  double layer_decay = 1.0;     // of the learning rate, from the classifier down to the stem
+  double beta1 = 0.9;          // adamw, lamb
+  double beta2 = 0.999;        // adamw, lamb
+  double eps = 1e-8;           // adamw, lamb
+  double clip_norm = 0.0;      // global L2 norm; 0: no clipping
+  double momentum = 0.9;       // sgd
+  bool nesterov = true;        // sgd
+  double max_grad_norm = 1.0;  // lamb: clips inside the rule; 0: does not
+  double layer_decay = 1.0;    // of the learning rate, from the classifier down to the stem
   bool operator==(const OptimizerConfig&) const = default;
 };
 
@@ -143,8 +143,8 @@ struct ScheduleConfig {
   std::string name = "cosine";  // cosine | linear | step | constant
   double epochs = 1;
   double warmup_epochs = 0;
-  double warmup_lr = 0;  // where warm-up starts
-  double min_lr = 0;     // where cosine and linear end
+  double warmup_lr = 0;      // where warm-up starts
+  double min_lr = 0;         // where cosine and linear end
   double decay_epochs = 30;  // step: after every so many
   double decay_rate = 0.1;   // step: the learning rate is multiplied by this
   bool operator==(const ScheduleConfig&) const = default;

@@ -70,8 +70,7 @@ const Fields<CosubConfig>& cosub_fields() {
           .add("enabled", &CosubConfig::enabled, flag(), "false: one view and the plain loss, for baselines")
           .add("lambda", &CosubConfig::lambda, number(share()),
                "weight of the other submodel's prediction against the label")
-          .add("lambda_start", &CosubConfig::lambda_start, number(share()),
-               "lambda before its warm-up")
+          .add("lambda_start", &CosubConfig::lambda_start, number(share()), "lambda before its warm-up")
           .add("lambda_warmup_epochs", &CosubConfig::lambda_warmup_epochs, number(at_least(0)),
                "lambda rises linearly, step by step, from lambda_start to lambda; 0: it is constant")
           .add("loss", &CosubConfig::loss,
@@ -125,7 +124,8 @@ const Fields<ScheduleConfig>& schedule_fields() {
                "linear warm-up; less than epochs")
           .add("warmup_lr", &ScheduleConfig::warmup_lr, number(at_least(0)),
                "learning rate where warm-up starts")
-          .add("min_lr", &ScheduleConfig::min_lr, number(at_least(0)), "learning rate where cosine and linear end")
+          .add("min_lr", &ScheduleConfig::min_lr, number(at_least(0)),
+               "learning rate where cosine and linear end")
           .add("decay_epochs", &ScheduleConfig::decay_epochs, number(above(0)),
                "step: the learning rate falls after every so many epochs")
           .add("decay_rate", &ScheduleConfig::decay_rate, number(share_above_zero()),

@@ -42,6 +42,19 @@ void check_batch(const Check& check) {
   }
 }
 
+/// lambda reaches its value within the stage.
+void check_lambda(const Check& check) {
+  const CosubConfig& cosub = check.stage.cosub;
+  if (!check.sound({"cosub.lambda_warmup_epochs", "schedule.epochs"}) ||
+      cosub.lambda_warmup_epochs <= check.stage.schedule.epochs) {
+    return;
+  }
+  check.refuse(
+      "cosub.lambda_warmup_epochs",
+      fmt::format("{} with schedule.epochs {}", cosub.lambda_warmup_epochs, check.stage.schedule.epochs),
+      "at most schedule.epochs");
+}
+
 void check_exchange(const Check& check) {
   const ExchangeConfig& exchange = check.stage.exchange;
   if (!check.sound({"exchange", "reduction"})) return;
@@ -286,6 +299,7 @@ void validate_stage(const StageConfig& stage, const Tree& tree, bool inherits, P
   const Check check{stage, tree, problems};
   check_batch(check);
   check_exchange(check);
+  check_lambda(check);
   check_sync_batchnorm(check);
   check_schedule(check);
   if (inherits) check_data(check);

@@ -22,8 +22,8 @@ void add_watch(CLI::App& app, Chosen& chosen);
 void add_cancel(CLI::App& app, Chosen& chosen);
 void add_doctor(CLI::App& app, Chosen& chosen);
 
-/// bench, data, eval, export, model: replaces this process by `cosub-worker NAME arguments...`, where tensors and samples
-/// live. Returns only by throwing IoError.
+/// bench, data, eval, export, model: replaces this process by `cosub-worker NAME arguments...`, where tensors
+/// and samples live. Returns only by throwing IoError.
 [[noreturn]] void exec_worker(const std::vector<std::string>& arguments);
 bool is_worker_command(const std::string& name);
 

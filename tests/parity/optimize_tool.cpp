@@ -1,7 +1,7 @@
-// `optimize_tool train NAME --weights W --input FILE --output FILE ...`: updates of a model by the worker's own
-// optimizer code. The input file holds recorded gradients (grad.K.NAME of step K), or recorded microbatches
-// (input [B, C, S, S], target [B, classes], and kept.K.I, scale.K.I: rows that branch I keeps in step K), of which
-// loss and gradients are computed. Output: all parameters after the last step.
+// `optimize_tool train NAME --weights W --input FILE --output FILE ...`: updates of a model by the worker's
+// own optimizer code. The input file holds recorded gradients (grad.K.NAME of step K), or recorded
+// microbatches (input [B, C, S, S], target [B, classes], and kept.K.I, scale.K.I: rows that branch I keeps in
+// step K), of which loss and gradients are computed. Output: all parameters after the last step.
 #include <fmt/format.h>
 
 #include "worker/model/tensor_file.h"
@@ -21,7 +21,8 @@ struct Arguments {
   std::int64_t steps = 20;
 };
 
-model::Pass pass_of(const Tensors& tensors, std::int64_t step, std::size_t num_branches, std::int64_t images) {
+model::Pass pass_of(const Tensors& tensors, std::int64_t step, std::size_t num_branches,
+                    std::int64_t images) {
   model::Pass pass;
   pass.kind = model::Pass::Kind::kTrain;
   pass.images = images;
@@ -71,8 +72,7 @@ void run(const Arguments& arguments) {
     optimizer->update(values, gradients, step, arguments.optimizer.lr);
   }
   Tensors output;
-  for (const train::Slot& slot : state.parameters())
-    output[slot.name] = train::FlatState::view(values, slot);
+  for (const train::Slot& slot : state.parameters()) output[slot.name] = train::FlatState::view(values, slot);
   model::write_tensors(arguments.output, output);
 }
 

@@ -231,7 +231,10 @@ void NcclCommunicator::run(const std::string& operation, const std::string& what
     check_nccl(ncclCommGetAsyncError(comm_, &state), operation, what);
     check_nccl(state, operation, what);
     const auto status = cudaEventQuery(finished_);
-    if (status == cudaErrorNotReady) return false;
+    if (status == cudaErrorNotReady) {
+      (void)cudaGetLastError();  // or LibTorch's next launch would take it for its own
+      return false;
+    }
     check_cuda(status, operation, what);
     return true;
   };

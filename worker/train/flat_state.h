@@ -1,8 +1,9 @@
 // A model's parameters and floating buffers as views of one vector, so that optimizer, EMA, broadcast and
 // hash are each a single operation over it:
 //   values: [ decayed parameters | parameters without weight decay | floating buffers ]
-// All of the parameters' dtype, float32 but in tests. Each tensor starts at a multiple of 64 bytes; the padding is zero and stays zero. A vector of gradients has
-// the layout of the parameters' part. Owned by whoever trains or evaluates the model; not thread-safe.
+// All of the parameters' dtype, float32 but in tests. Each tensor starts at a multiple of 64 bytes; the
+// padding is zero and stays zero. A vector of gradients has the layout of the parameters' part. Owned by
+// whoever trains or evaluates the model; not thread-safe.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -38,8 +39,8 @@ class FlatState {
   const std::vector<Slot>& parameters() const { return parameters_; }
   const std::vector<Slot>& buffers() const { return buffers_; }
 
-  /// From now on backward adds into these views of `gradients` ([num_parameters()], of the dtype of values). Zero it by
-  /// gradients.zero_(), never by zero_grad(), which drops the views.
+  /// From now on backward adds into these views of `gradients` ([num_parameters()], of the dtype of values).
+  /// Zero it by gradients.zero_(), never by zero_grad(), which drops the views.
   void bind_gradients(const at::Tensor& gradients);
 
   /// The part of a vector laid out like values (or its parameters) that belongs to one tensor, in its shape.

@@ -44,8 +44,7 @@ void Lamb::adapt(const ParameterGroup& group, const at::Tensor& values) const {
   const at::Tensor weight_norms = at::stack(at::_foreach_norm(weights));
   const at::Tensor direction_norms = at::stack(at::_foreach_norm(directions));
   const at::Tensor both = weight_norms.gt(0).logical_and_(direction_norms.gt(0));
-  const at::Tensor ratios =
-      at::where(both, weight_norms / direction_norms, at::ones_like(weight_norms));
+  const at::Tensor ratios = at::where(both, weight_norms / direction_norms, at::ones_like(weight_norms));
   at::_foreach_mul_(directions, ratios.unbind(0));
 }
 

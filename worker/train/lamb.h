@@ -1,4 +1,5 @@
-// LAMB (You et al., arXiv 1904.00962) as timm.optim.Lamb of timm 1.0.31 computes it, which DeiT III trains with:
+// LAMB (You et al., arXiv 1904.00962) as timm.optim.Lamb of timm 1.0.31 computes it, which DeiT III trains
+// with:
 //   g /= max(1, |all gradients| / max_grad_norm)
 //   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
 //   u = m / (1 - b1^t) / (sqrt(v) / sqrt(1 - b2^t) + eps) + wd p

@@ -41,8 +41,7 @@ std::unique_ptr<Optimizer> make_optimizer(const config::OptimizerConfig& options
   if (options.name == "adamw") return std::make_unique<AdamW>(options, std::move(groups), parameters);
   if (options.name == "lamb") return std::make_unique<Lamb>(options, std::move(groups), parameters);
   if (options.name == "sgd") return std::make_unique<Sgd>(options, std::move(groups), parameters);
-  throw ConfigError(
-      fmt::format("optimizer.name: found '{}'; allowed: adamw, lamb or sgd", options.name));
+  throw ConfigError(fmt::format("optimizer.name: found '{}'; allowed: adamw, lamb or sgd", options.name));
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const config::OptimizerConfig& options, FlatState& state,

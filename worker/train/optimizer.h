@@ -23,8 +23,9 @@ struct ParameterGroup {
   std::vector<Slot> parameters = {};
 };
 
-/// In the vector's order. `layers`: by name, from 0 (the stem) up (model::layer_ids); a parameter of layer i out
-/// of n learns at layer_decay^(n - 1 - i) of the rate, as timm's param_groups_layer_decay says. Empty: all alike.
+/// In the vector's order. `layers`: by name, from 0 (the stem) up (model::layer_ids); a parameter of layer i
+/// out of n learns at layer_decay^(n - 1 - i) of the rate, as timm's param_groups_layer_decay says. Empty:
+/// all alike.
 std::vector<ParameterGroup> parameter_groups(const FlatState& state,
                                              const std::map<std::string, std::int64_t>& layers,
                                              double layer_decay);
@@ -51,8 +52,8 @@ class Optimizer {
   std::map<std::string, at::Tensor> state_;
 };
 
-/// The rule that options.name says. parameters: [n], for size, dtype and device. ConfigError for a name that is
-/// none.
+/// The rule that options.name says. parameters: [n], for size, dtype and device. ConfigError for a name that
+/// is none.
 std::unique_ptr<Optimizer> make_optimizer(const config::OptimizerConfig& options,
                                           std::vector<ParameterGroup> groups, const at::Tensor& parameters);
 /// For a model's parameters; `layers` as in parameter_groups.

@@ -20,7 +20,8 @@ double Schedule::learning_rate(std::int64_t step) const {
   if (step < warmup_steps_)
     return options_.warmup_lr + t * (lr_ - options_.warmup_lr) / static_cast<double>(warmup_steps_);
   if (options_.name == "constant") return lr_;
-  if (options_.name == "step") return lr_ * std::pow(options_.decay_rate, static_cast<double>(step / decay_steps_));
+  if (options_.name == "step")
+    return lr_ * std::pow(options_.decay_rate, static_cast<double>(step / decay_steps_));
   if (step >= total_steps_) return options_.min_lr;
   double progress = t / static_cast<double>(total_steps_);
   if (options_.name == "linear") return options_.min_lr + (lr_ - options_.min_lr) * (1 - progress);

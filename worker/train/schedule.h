@@ -28,8 +28,8 @@ class Schedule {
   std::int64_t total_steps_, warmup_steps_, decay_steps_;
 };
 
-/// Weight of the other submodel's prediction at `step`: lambda_start + (lambda - lambda_start) * step / W while
-/// step < W = lambda_warmup_epochs in steps, then lambda.
+/// Weight of the other submodel's prediction at `step`: lambda_start + (lambda - lambda_start) * step / W
+/// while step < W = lambda_warmup_epochs in steps, then lambda.
 double lambda_at(const config::CosubConfig& options, std::int64_t steps_per_epoch, std::int64_t step);
 
 }  // namespace cosub::train

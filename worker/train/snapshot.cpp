@@ -74,7 +74,8 @@ void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, Opt
   for (const auto& [name, flat] : optimizer.state()) moments.copy_slots(state.parameters(), flat, name + ".");
 }
 
-void broadcast_state(collective::Communicator& communicator, FlatState& state, Optimizer* optimizer, Ema* ema) {
+void broadcast_state(collective::Communicator& communicator, FlatState& state, Optimizer* optimizer,
+                     Ema* ema) {
   communicator.broadcast(state.values(), 0, "parameters of rank 0");
   for (const auto& [name, tensor] : state.integers()) {
     at::Tensor flat = tensor.reshape({-1});

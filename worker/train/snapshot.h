@@ -7,9 +7,9 @@
 
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/collective/communicator.h"
-#include "worker/train/optimizer.h"
 #include "worker/train/ema.h"
 #include "worker/train/flat_state.h"
+#include "worker/train/optimizer.h"
 
 namespace cosub::train {
 
@@ -25,6 +25,7 @@ void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, Opt
                      const std::string& where);
 
 /// Collective: rank 0's parameters, buffers, moments and average to everybody.
-void broadcast_state(collective::Communicator& communicator, FlatState& state, Optimizer* optimizer, Ema* ema);
+void broadcast_state(collective::Communicator& communicator, FlatState& state, Optimizer* optimizer,
+                     Ema* ema);
 
 }  // namespace cosub::train

@@ -125,8 +125,7 @@ at::Tensor TrainStep::forward(const data::Microbatch& batch) {
     }
     logits = logits.to(vector_.scalar_type());
     // Each microbatch has the same number of images, so the sum over them is the mean over the global batch.
-    loss = cosub_loss(logits, targets, stage_.cosub, lambda_) /
-           static_cast<double>(num_microbatches_);
+    loss = cosub_loss(logits, targets, stage_.cosub, lambda_) / static_cast<double>(num_microbatches_);
   });
   write_sums(batch, logits, loss);
   return loss;

@@ -155,7 +155,7 @@ TEST(ConfigRoundTrip, IsTestedWithEveryFieldOfAStage) {
   StageConfig stage = unusual_stage();
   stage.task = TaskKind::kEvaluate;
   stage.data.decode = Decode::kNvjpeg;  // of training it excludes most of the others
-  stage.sync_batchnorm = 2;                     // which cannot be together with Bernoulli stochastic depth
+  stage.sync_batchnorm = 2;             // which cannot be together with Bernoulli stochastic depth
   const AugmentConfig padded = stage.data.augment;
   set_shards_and_crop(stage);
   stage.data.train = unusual_stage().data.train;

@@ -22,8 +22,11 @@ std::unique_ptr<Optimizer> optimizer_of(const config::OptimizerConfig& options, 
   std::vector<ParameterGroup> groups;
   groups.push_back({0, decayed, 1.0, true, {{"a", values.narrow(0, 0, decayed), 0, decayed}}});
   if (decayed < size)
-    groups.push_back({decayed, size, 1.0, false, {{"b", values.narrow(0, decayed, size - decayed), decayed,
-                                                   size - decayed}}});
+    groups.push_back({decayed,
+                      size,
+                      1.0,
+                      false,
+                      {{"b", values.narrow(0, decayed, size - decayed), decayed, size - decayed}}});
   return make_optimizer(options, groups, values);
 }
 

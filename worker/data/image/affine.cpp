@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "worker/data/image/interpolate.h"
 #include "common/vector_clones.h"
+#include "worker/data/image/interpolate.h"
 
 namespace cosub::data {
 namespace {

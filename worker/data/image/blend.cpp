@@ -2,9 +2,9 @@
 #include <span>
 #include <utility>
 
+#include "common/vector_clones.h"
 #include "worker/data/image/convert.h"
 #include "worker/data/image/photometric.h"
-#include "common/vector_clones.h"
 
 namespace cosub::data {
 namespace {

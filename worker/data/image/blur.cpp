@@ -4,8 +4,8 @@
 #include <utility>
 #include <vector>
 
-#include "worker/data/image/photometric.h"
 #include "common/vector_clones.h"
+#include "worker/data/image/photometric.h"
 
 namespace cosub::data {
 namespace {
