@@ -23,11 +23,13 @@ RULES = {
 
 def reference(model, rule, weight_decay, layer_decay):
     """timm's parameter groups, with the scaled rate written out as its schedulers do."""
+    excluded = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
     if layer_decay == 1.0:
-        groups = timm.optim.param_groups_weight_decay(model, weight_decay, model.no_weight_decay())
+        groups = timm.optim.param_groups_weight_decay(model, weight_decay,
+                                                      no_weight_decay_list=excluded)
         return RULES[rule][1](groups)
     groups = timm.optim.param_groups_layer_decay(model, weight_decay=weight_decay, layer_decay=layer_decay,
-                                                 no_weight_decay_list=model.no_weight_decay())
+                                                 no_weight_decay_list=excluded)
     optimizer = RULES[rule][1](groups)
     for group in optimizer.param_groups:
         group["lr"] *= group["lr_scale"]

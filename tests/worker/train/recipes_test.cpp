@@ -105,7 +105,8 @@ TEST_P(Recipe, TakesTwoStepsOfEachStage) {
             .device = at::kCPU,
             .telemetry = telemetry,
             .side_channel = side_channel};
-    const auto source = data::open_source(file.stage.data.train, 3, file.stage.model.classes);
+    const std::shared_ptr<const data::Source> source =
+        data::open_source(file.stage.data.train, 3, file.stage.model.classes);
     EXPECT_EQ(Trainer(job, source, nullptr).run(), ExitCode::kDone) << stage.name;
     const std::vector<double> found = losses(file.stage_folder / "metrics.csv");
     ASSERT_EQ(found.size(), 2u) << stage.name;
@@ -116,7 +117,7 @@ TEST_P(Recipe, TakesTwoStepsOfEachStage) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, Recipe, ::testing::ValuesIn(recipes()),
-                         [](const auto& info) { return info.param.stem().string(); });
+                         [](const auto& recipe) { return recipe.param.stem().string(); });
 
 }  // namespace
 }  // namespace cosub::train
