@@ -50,7 +50,9 @@ class Witness {
     }
     std::stable_sort(found.begin(), found.end(),
                      [this](auto a, auto b) { return state(a).silence > state(b).silence; });
-    return told(found, [this](std::int64_t r) { return silence_of(r); });
+    Diagnosis diagnosis = told(found, [this](std::int64_t r) { return silence_of(r); });
+    diagnosis.silent = !found.empty();
+    return diagnosis;
   }
 
   Diagnosis behind() const {
@@ -84,12 +86,12 @@ class Witness {
       if (group == groups.end()) group = groups.insert(groups.end(), {place, {}});
       group->second.push_back(r);
     }
-    if (groups.size() == 1) return {{}, "all ranks answer, and all are at " + groups[0].first};
+    if (groups.size() == 1) return {{}, false, "all ranks answer, and all are at " + groups[0].first};
     std::string text = "all ranks answer, and none is behind";
     for (std::size_t i = 0; i < std::min(groups.size(), kMostDescribed); ++i) {
       text += fmt::format("{} {} at {}", i == 0 ? ":" : ";", list_ranks(groups[i].second), groups[i].first);
     }
-    return {{}, text};
+    return {{}, false, text};
   }
 
  private:
@@ -107,7 +109,7 @@ class Witness {
 
   template <class Sentence>
   Diagnosis told(const std::vector<std::int64_t>& ranks, Sentence&& sentence) const {
-    Diagnosis diagnosis{ranks, ""};
+    Diagnosis diagnosis{ranks, false, ""};
     for (std::size_t i = 0; i < std::min(ranks.size(), kMostDescribed); ++i) {
       diagnosis.text += (i == 0 ? "" : "; ") + sentence(ranks[i]);
     }

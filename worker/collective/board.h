@@ -63,6 +63,7 @@ constexpr std::chrono::milliseconds silence_limit(std::chrono::milliseconds peri
 
 struct Diagnosis {
   std::vector<std::int64_t> ranks;  // whom it names; empty: nobody
+  bool silent = false;              // because they are silent, not behind
   std::string text;                 // "rank 2 of 3 on host7 was last heard 12 s ago, at step 41, exchange"
 };
 

@@ -17,6 +17,19 @@ milliseconds AwakeClock::at(SideTime now) const {
   return std::chrono::duration_cast<milliseconds>(awake_ + std::min(now - last_, longest_));
 }
 
+void SilenceMemory::note(const Board& board, std::int64_t own_rank, SideTime now) {
+  Diagnosis found = diagnose(board, own_rank);
+  if (!found.silent) return;
+  last_ = std::move(found);
+  noted_at_ = now;
+}
+
+Diagnosis SilenceMemory::diagnosis(const Board& board, std::int64_t own_rank, SideTime now) const {
+  Diagnosis found = diagnose(board, own_rank);
+  const bool is_recent = last_.silent && now - noted_at_ <= silence_limit(board.period);
+  return !found.silent && is_recent ? last_ : found;
+}
+
 BoardKeeper::BoardKeeper(std::vector<std::string> hosts, milliseconds period, SideTime now)
     : hosts_(std::move(hosts)), period_(period), clock_(period, now), entries_(hosts_.size()) {
   entries_[0].connected = true;

@@ -33,6 +33,19 @@ class AwakeClock {
   SideTime::duration awake_{0};
 };
 
+/// Remembers for a while who was silent: Open MPI wakes a stopped process before it kills it, so that, when
+/// one survivor ends the job, another would find that everybody answers.
+class SilenceMemory {
+ public:
+  void note(const Board& board, std::int64_t own_rank, SideTime now);  // every period
+  /// diagnose() of the board, or what was found within the last silence_limit where nobody is silent now.
+  Diagnosis diagnosis(const Board& board, std::int64_t own_rank, SideTime now) const;
+
+ private:
+  Diagnosis last_;
+  SideTime noted_at_{};
+};
+
 /// Rank 0's.
 class BoardKeeper {
  public:

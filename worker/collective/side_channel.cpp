@@ -116,7 +116,7 @@ Board SideChannel::board() const {
 }
 
 std::string SideChannel::explain(const CollectiveError& error) const {
-  const Diagnosis diagnosis = diagnose(board(), rank_);
+  const Diagnosis diagnosis = running_ ? running_->end->diagnosis() : Diagnosis{};
   if (const auto* late = dynamic_cast<const WaitLimitError*>(&error)) {
     return late->explained(diagnosis.ranks, diagnosis.text);
   }

@@ -1,6 +1,6 @@
 // One end of the side channel: the hub on rank 0, a peer on every other rank. Each lives on an io_context
-// that one thread runs; board() may be called from any thread. Nothing here throws for what a socket does:
-// what breaks is opened again, and who is silent is logged once.
+// that one thread runs; board() and diagnosis() may be called from any thread. Nothing here throws for what a
+// socket does: what breaks is opened again, and who is silent is logged once.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -28,6 +28,8 @@ class SideEnd {
  public:
   virtual ~SideEnd() = default;
   virtual Board board() const = 0;
+  /// Who keeps this rank waiting, or did until a moment ago.
+  virtual Diagnosis diagnosis() const = 0;
 };
 
 /// Rank 0: accepts the peers, notes what they say, and sends each of them the board every period.

@@ -45,6 +45,11 @@ class Hub final : public SideHub {
     std::lock_guard lock(mutex_);
     return keeper_.board(steady_clock::now());
   }
+  Diagnosis diagnosis() const override {
+    std::lock_guard lock(mutex_);
+    const auto now = steady_clock::now();
+    return silences_.diagnosis(keeper_.board(now), 0, now);
+  }
   std::uint16_t port() const override { return acceptor_.local_endpoint().port(); }
 
  private:
@@ -134,6 +139,7 @@ class Hub final : public SideHub {
       note([&] {
         keeper_.heard(0, setup_.own_place(now), now);
         news = keeper_.tick(now);
+        silences_.note(keeper_.board(now), 0, now);
         frame = std::make_shared<const std::string>(frame_of(keeper_.board(now)));
       });
       for (const std::string& one : news) spdlog::warn("side channel: {}", one);
@@ -155,7 +161,8 @@ class Hub final : public SideHub {
   std::size_t num_connections_ = 0;
   bool has_refused_ = false;
   mutable std::mutex mutex_;
-  BoardKeeper keeper_;  // guarded by mutex_
+  BoardKeeper keeper_;  // guarded by mutex_, as is the next
+  SilenceMemory silences_;
 };
 
 }  // namespace

@@ -43,6 +43,11 @@ class Peer final : public SideEnd {
     std::lock_guard lock(mutex_);
     return remote_.board(steady_clock::now());
   }
+  Diagnosis diagnosis() const override {
+    std::lock_guard lock(mutex_);
+    const auto now = steady_clock::now();
+    return silences_.diagnosis(remote_.board(now), setup_.rank, now);
+  }
 
  private:
   asio::awaitable<void> stay_connected() {
@@ -102,7 +107,9 @@ class Peer final : public SideEnd {
       {
         std::lock_guard lock(mutex_);
         news = remote_.tick(now);
-        age = remote_.board(now).age;
+        const Board board = remote_.board(now);
+        silences_.note(board, setup_.rank, now);
+        age = board.age;
       }
       for (const std::string& one : news) spdlog::warn("side channel: {}", one);
       const PlaceReport report = setup_.own_place(now);
@@ -125,7 +132,8 @@ class Peer final : public SideEnd {
   std::shared_ptr<Connection> current_;
   steady_clock::time_point connected_at_{};
   mutable std::mutex mutex_;
-  RemoteBoard remote_;  // guarded by mutex_
+  RemoteBoard remote_;  // guarded by mutex_, as is the next
+  SilenceMemory silences_;
 };
 
 }  // namespace

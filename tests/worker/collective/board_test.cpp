@@ -119,6 +119,22 @@ TEST(Diagnose, DescribesFourAndCountsTheRest) {
   EXPECT_THAT(diagnose(board, 0).text, HasSubstr("; so too ranks 5, 6"));
 }
 
+TEST(SilenceMemoryTest, NamesWhoWasSilentUntilAMomentAgoAndThenNoLonger) {
+  Board board = three_ranks();
+  board.ranks[2].silence = 12s;
+  SilenceMemory memory;
+  const SideTime now{};
+  memory.note(board, 1, now);
+  board.ranks[2].silence = 0ms;  // woken up
+  memory.note(board, 1, now + 1s);
+  const Diagnosis found = memory.diagnosis(board, 1, now + 1s);
+  EXPECT_THAT(found.ranks, ElementsAre(2));
+  EXPECT_THAT(found.text, HasSubstr("rank 2 of 3 on host7 was last heard 12 s ago"));
+  EXPECT_THAT(memory.diagnosis(board, 1, now + 5s).ranks, IsEmpty());
+  board.ranks[0].silence = 6s;
+  EXPECT_THAT(memory.diagnosis(board, 1, now + 1s).ranks, ElementsAre(0)) << "who is silent now comes first";
+}
+
 TEST(Diagnose, HasNothingToSayWithoutAChannel) {
   EXPECT_THAT(diagnose(Board{}, 0).text, IsEmpty());
 }

@@ -46,7 +46,7 @@ TEST(SideChannelTest, EveryRankSeesThePlacesOfAll) {
 
 TEST(SideChannelTest, AWaitIsExplainedByWhoIsBehind) {
   if (world().world_size() == 1) return;
-  SideChannel channel(world(), {.period = 50ms});
+  SideChannel channel(world(), {.period = 500ms});
   const std::int64_t last = world().world_size() - 1;
   channel.at({.step = 5, .phase = Phase::kLoad, .microbatch = 0});
   if (world().rank() != last) channel.at({.step = 5, .phase = Phase::kExchange});

@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "tests/worker/data/image/images.h"
+#include "tests/worker/data/loader_options.h"
 #include "worker/data/device_resize.h"
 #include "worker/data/host_decoder.h"
 #include "worker/data/image/decode.h"
@@ -68,17 +69,8 @@ std::vector<Bytes> files() {
 }
 
 TrainLoader::Options options_for_device() {
-  TrainLoader::Options options;
+  TrainLoader::Options options = varied_options();
   options.data.decode = config::Decode::kNvjpeg;
-  options.data.augment.crop = config::Crop::kRandomResized;
-  options.data.augment.flip = 0.5;
-  options.data.augment.erasing = 0.5;
-  options.data.mean = {0.485, 0.456, 0.406};
-  options.data.std = {0.229, 0.224, 0.225};
-  options.data.mix = {.mixup = 0.8, .cutmix = 1.0, .prob = 0.9, .switch_prob = 0.5, .smoothing = 0.1};
-  options.classes = 10;
-  options.image_size = 24;
-  options.stream = 3;
   options.plan = {.size = 48, .global = 16, .micro = 4};
   options.end_step = 6;  // two epochs
   options.end = 4;

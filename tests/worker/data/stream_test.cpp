@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/random.h"
+#include "tests/worker/data/loader_options.h"
 #include "worker/collective/communicator.h"
 #include "worker/data/image/encode.h"
 #include "worker/data/loader.h"
@@ -52,21 +53,12 @@ class JpegSource : public Source {
 };
 
 TrainLoader::Options everything() {
-  TrainLoader::Options options;
+  TrainLoader::Options options = varied_options();
   config::AugmentConfig& augment = options.data.augment;
-  augment.crop = config::Crop::kRandomResized;
-  augment.flip = 0.5;
   augment.three_augment = true;
   augment.color_jitter = 0.3;
   augment.rand_augment = "rand-m9-mstd0.5-inc1";
-  augment.erasing = 0.5;
   options.data.repeats = 2;
-  options.data.mean = {0.485, 0.456, 0.406};
-  options.data.std = {0.229, 0.224, 0.225};
-  options.data.mix = {.mixup = 0.8, .cutmix = 1.0, .prob = 0.9, .switch_prob = 0.5, .smoothing = 0.1};
-  options.classes = 10;
-  options.image_size = 24;
-  options.stream = 3;
   options.plan = {.size = 96, .global = 16, .micro = 2, .repeats = 2};
   options.end_step = kSteps;
   options.end = kMicrobatches;
