@@ -67,6 +67,9 @@ void add_files(CLI::App& sub, BenchStepOptions& options) {
   sub.add_option("--kept-rows", options.kept_rows,
                  "write the rows that are kept, as JSON: [step][microbatch][branch] -> rows, null where all");
   sub.add_option("--json", options.json, "write everything that was measured");
+  sub.add_option(
+      "--trace", options.trace,
+      "three more steps under LibTorch's profiler: write their trace, print the longest operators");
 }
 
 void add_step(CLI::App& bench, Chosen& chosen) {
@@ -100,6 +103,8 @@ void add_step(CLI::App& bench, Chosen& chosen) {
       "  cosub bench step --threads 8 --drop-rate 0.5\n"
       "Exposed communication, four ranks:\n"
       "  mpirun -n 4 --bind-to none cosub-worker bench step --images 64 --precision bf16\n"
+      "Where a step's time goes (the file opens in https://ui.perfetto.dev):\n"
+      "  cosub bench step --threads 8 --trace step.json\n"
       "Beside timm and PyTorch: bench/step/run.");
   sub->callback([options, &chosen] { chosen = [options] { return run_bench_step(*options); }; });
 }

@@ -14,6 +14,7 @@
 #include "worker/model/tensor_file.h"
 #include "worker/tools/bench_step_report.h"
 #include "worker/tools/memory_use.h"
+#include "worker/tools/operator_trace.h"
 #include "worker/tools/step_rig.h"
 #include "worker/train/device.h"
 
@@ -97,6 +98,20 @@ void measure_steps(const BenchStepOptions& options, StepRig& rig, at::Device dev
   found.resident_peak = peak_resident_bytes();
 }
 
+constexpr std::int64_t kTracedSteps = 3;
+constexpr std::size_t kOperatorsShown = 25;
+
+/// Collective; only rank 0 traces.
+void trace_steps(const BenchStepOptions& options, StepRig& rig, at::Device device, bool is_first) {
+  const auto steps = [&rig] {
+    for (std::int64_t step = 0; step < kTracedSteps; ++step) rig.run();
+  };
+  if (!is_first) return steps();
+  const auto operators = trace_operators(options.trace, device, steps);
+  fmt::print("\n{}\ntrace of {} steps: {}\n", operator_table(operators, kTracedSteps, kOperatorsShown),
+             kTracedSteps, options.trace.string());
+}
+
 /// Counted on a CPU, where the operators' names are known; kept counts are the same in every step.
 double flops_per_step(const BenchStepOptions& options, const StepRig& rig) {
   const auto backbone = model::create(options.stage.model, std::nullopt);
@@ -129,6 +144,7 @@ ExitCode run_bench_step(const BenchStepOptions& options) {
     if (!options.json.empty())
       write_file_atomically(options.json, bench_step_json(options, found).dump(1) + "\n");
   }
+  if (!options.trace.empty()) trace_steps(options, rig, choice.device, ranks->rank() == 0);
   ranks->barrier("the end of bench step");
   return ExitCode::kDone;
 }

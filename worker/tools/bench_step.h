@@ -20,6 +20,7 @@ struct BenchStepOptions {
   std::filesystem::path save_inputs;   // where this rank's first microbatch is written; must not exist
   std::filesystem::path kept_rows;     // where the rows that each branch keeps are written
   std::filesystem::path json;
+  std::filesystem::path trace;  // of rank 0's steps after the measured ones
   bool on_request = false;
 };
 
