@@ -12,7 +12,7 @@ site_packages=$python_folder/lib/python3.11/site-packages
 
 build_packages=(
   ca-certificates ccache cmake g++ make ninja-build pkg-config
-  libarchive-dev libboost1.81-dev libcli11-dev libcurl4-openssl-dev libfmt-dev libgmock-dev libgtest-dev
+  libarchive-dev libboost1.81-dev libcli11-dev libcurl4-openssl-dev libfmt-dev libgmock-dev libgtest-dev libjemalloc-dev
   libjpeg62-turbo-dev libopenmpi-dev libpng-dev libspdlog-dev libsqlite3-dev libssl-dev libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev openmpi-bin prometheus-cpp-dev zlib1g-dev
   python3 python3-venv dataset-fashion-mnist
