@@ -14,7 +14,7 @@ Lamb::Lamb(config::OptimizerConfig options, std::vector<ParameterGroup> groups, 
 void Lamb::update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) {
   at::NoGradGuard no_grad;
   if (options_.max_grad_norm > 0) {
-    gradients.div_(at::linalg_vector_norm(gradients).div_(options_.max_grad_norm).clamp_min_(1.0));
+    gradients.div_(norm_of(gradients).div_(options_.max_grad_norm).clamp_min_(1.0));
   }
   const double t = static_cast<double>(step + 1);
   const double correction1 = 1 - std::pow(options_.beta1, t), correction2 = 1 - std::pow(options_.beta2, t);

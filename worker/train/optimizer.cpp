@@ -9,6 +9,7 @@
 #include "worker/train/adamw.h"
 #include "worker/train/lamb.h"
 #include "worker/train/sgd.h"
+#include "worker/train/sum_of_squares.h"
 
 namespace cosub::train {
 
@@ -56,8 +57,15 @@ void clip_to_norm(at::Tensor gradients, double norm, double max_norm) {
   if (factor < 1) gradients.mul_(factor);
 }
 
+at::Tensor norm_of(const at::Tensor& gradients) {
+  if (gradients.is_cpu() && gradients.scalar_type() == at::kFloat && gradients.is_contiguous())
+    return at::scalar_tensor(std::sqrt(sum_of_squares(gradients.const_data_ptr<float>(), gradients.numel())),
+                             at::kDouble);
+  return at::linalg_vector_norm(gradients, 2, std::nullopt, false, at::kDouble);
+}
+
 double global_norm(const at::Tensor& gradients) {
-  return at::linalg_vector_norm(gradients, 2, std::nullopt, false, at::kDouble).item<double>();
+  return norm_of(gradients).item<double>();
 }
 
 }  // namespace cosub::train

@@ -64,7 +64,9 @@ std::unique_ptr<Optimizer> make_optimizer(const config::OptimizerConfig& options
 /// torch.nn.utils.clip_grad_norm_ does. `norm` is what global_norm returned for them.
 void clip_to_norm(at::Tensor gradients, double norm, double max_norm);
 
-/// L2 norm in double precision, summed in one fixed order for one thread count.
+/// L2 norm in double precision, summed in one fixed order (on a GPU: for one card): [], double, on their
+/// device.
+at::Tensor norm_of(const at::Tensor& gradients);
 double global_norm(const at::Tensor& gradients);
 
 }  // namespace cosub::train

@@ -71,6 +71,21 @@ TEST(Clipping, ScalesToTheNormAsTorchDoes) {
   EXPECT_NEAR(global_norm(gradients), 1.5 * 6 / (6 + 1e-6), 1e-6);
 }
 
+TEST(Norm, IsSummedInDoubleWhateverTheLength) {
+  for (const std::int64_t size : {0, 1, 31, 33, 65'536, 200'001}) {
+    const at::Tensor gradients = ramp(size, 0.37, 0.1);
+    const double exact = gradients.to(at::kDouble).norm().item<double>();
+    EXPECT_NEAR(global_norm(gradients), exact, 1e-12 * exact) << size;
+    EXPECT_NEAR(norm_of(gradients).item<double>(), exact, 1e-12 * exact) << size;
+  }
+}
+
+TEST(Norm, BeyondTheLargestFloatSquareIsFiniteAndOfInfinityIsNot) {
+  EXPECT_NEAR(global_norm(at::full({4}, 1e30F)), 2e30, 1e24);
+  EXPECT_FALSE(std::isfinite(global_norm(at::tensor({1.0F, INFINITY, 2.0F}))));
+  EXPECT_TRUE(std::isnan(global_norm(at::tensor({1.0F, NAN, 2.0F}))));
+}
+
 TEST(Clipping, LeavesShortGradientsAndZeroLimitAlone) {
   at::Tensor gradients = at::full({4}, 3.0f);
   clip_to_norm(gradients, 6.0, 6.5);
