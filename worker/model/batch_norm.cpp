@@ -13,7 +13,7 @@ namespace cosub::model {
 namespace {
 
 RowMatrix rows_of(const at::Tensor& x) {
-  return {x.numel() / x.size(1), x.size(1), at::get_num_threads()};
+  return {x.numel() / x.size(1), x.size(1)};
 }
 
 const float* data(const at::Tensor& x) {

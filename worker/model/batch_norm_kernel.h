@@ -1,7 +1,6 @@
 // BatchNorm over a matrix [rows, channels] of floats (a channels_last image batch), with sums that stay
 // accurate at any number of rows: short runs in float, folded into double. (ATen's channels_last kernel adds
-// up in float, which shows in the fifth digit of gradients.) Row chunks are fixed, so results do not depend
-// on `threads`. No LibTorch here.
+// up in float, which shows in the fifth digit of gradients.) No LibTorch here.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +9,6 @@ namespace cosub::model {
 
 struct RowMatrix {
   std::int64_t rows = 0, channels = 0;
-  int threads = 1;
 };
 
 /// mean[c] and the biased variance var[c] of x.

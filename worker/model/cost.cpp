@@ -23,13 +23,14 @@ std::int64_t last_size_of(const c10::IValue& value) {
 /// Rows and columns of the output times what is summed over. Names are those of the operators that are left
 /// after LibTorch's own decompositions.
 std::int64_t multiply_adds_of(const at::RecordFunction& function) {
-  static constexpr std::array<std::string_view, 6> kCounted = {
+  static constexpr std::array<std::string_view, 7> kCounted = {
       "aten::mm",
       "aten::bmm",
       "aten::addmm",
       "aten::baddbmm",
       "aten::_scaled_dot_product_flash_attention_for_cpu",
-      "aten::convolution"};
+      "aten::convolution",
+      "cosub::self_attention"};
   const std::string_view name = function.name();
   if (std::find(kCounted.begin(), kCounted.end(), name) == kCounted.end()) return 0;
   const c10::ArrayRef<const c10::IValue> inputs = function.inputs();  // others may have none to show
@@ -38,6 +39,10 @@ std::int64_t multiply_adds_of(const at::RecordFunction& function) {
   if (name == "aten::_scaled_dot_product_flash_attention_for_cpu") {
     const at::Tensor query = inputs[0].toTensor(), key = inputs[1].toTensor();
     return 2 * query.numel() * key.size(-2);
+  }
+  if (name == "cosub::self_attention") {
+    const at::Tensor qkv = inputs[0].toTensor();  // [N, tokens, 3, heads, D]
+    return 2 * (qkv.numel() / 3) * qkv.size(1);
   }
   const at::Tensor x = inputs[0].toTensor(), weight = inputs[1].toTensor();
   const std::vector<std::int64_t> stride = inputs[3].toIntVector(), padding = inputs[4].toIntVector();

@@ -4,15 +4,10 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <cmath>
-
 #include "worker/model/bf16_rounding.h"
 
 namespace cosub::model {
 namespace {
-
-// Above this the matrices of tokens x tokens outgrow what is kept besides them.
-constexpr std::int64_t kFewTokens = 256;
 
 thread_local int whatever_the_cpu = 0;
 
@@ -40,11 +35,6 @@ at::Tensor rounded_product(const Product& product) {
   return rounded_to_bf16(product([](const at::Tensor& operand) {
     return operand.defined() ? rounded_to_bf16(operand.to(at::kFloat)) : operand;
   }));
-}
-
-at::Tensor attention_in_steps(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(-1)));
-  return at::matmul(at::softmax(at::matmul(q * scale, k.transpose(-2, -1)), -1), v);
 }
 
 }  // namespace
@@ -89,16 +79,6 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   return rounded_product([&](const auto& rounded) {
     return at::conv2d(rounded(x), rounded(weight), rounded(bias), stride, padding, dilation, groups);
   });
-}
-
-at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  const bool in_steps = q.is_cpu() && q.size(-2) <= kFewTokens;
-  const auto product = [&](const auto& operand) {
-    return in_steps ? attention_in_steps(operand(q), operand(k), operand(v))
-                    : at::scaled_dot_product_attention(operand(q), operand(k), operand(v));
-  };
-  if (rounds_products(q)) return rounded_product(product);
-  return product([](const at::Tensor& operand) -> const at::Tensor& { return operand; });
 }
 
 }  // namespace cosub::model

@@ -1,13 +1,8 @@
-// The models' matrix products, convolutions and attention. On a GPU they are LibTorch's own; on a CPU two
-// cases are computed in another way:
-//   - Under autocast to bfloat16 on a CPU that has no units for it, where LibTorch's products are several
-//   times
-//     slower than those of float32: float32 products of operands rounded to bfloat16, the result rounded, and
-//     likewise in the backward pass. A product of two bfloat16 numbers is exact in float32 and sums are of
-//     float32 in both, so these are the numbers of autocast; results stay float32 tensors, as everything else
-//     in the model takes them.
-//   - Attention over few tokens: by its three steps, which keeps a matrix of tokens x tokens a head and is
-//     faster than the blocked kernel.
+// The models' matrix products and convolutions: LibTorch's own, but for autocast to bfloat16 on a CPU that
+// has no units for it, where LibTorch's are several times slower than those of float32. There they are
+// float32 products of operands rounded to bfloat16, the result rounded, and likewise in the backward pass. A
+// product of two bfloat16 numbers is exact in float32 and sums are of float32 in both, so these are the
+// numbers of autocast; results stay float32 tensors, as everything else in the model takes them.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -24,9 +19,6 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 at::Tensor conv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   std::array<std::int64_t, 2> stride, std::array<std::int64_t, 2> padding,
                   std::int64_t groups);
-
-/// softmax(q k^T / sqrt(D)) v: q, k, v [N, heads, tokens, D] -> the same shape.
-at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 /// Whether this processor multiplies bfloat16 numbers itself.
 bool cpu_has_bf16_units();

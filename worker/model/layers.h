@@ -14,6 +14,7 @@
 
 #include "worker/model/batch_norm.h"
 #include "worker/model/cpu_products.h"
+#include "worker/model/mlp_product.h"
 
 namespace cosub::model {
 
@@ -34,6 +35,7 @@ class Linear : public torch::nn::Module {
  public:
   Linear(std::int64_t in_features, std::int64_t out_features, bool has_bias = true);
   at::Tensor forward(const at::Tensor& x) const { return linear(x, weight, bias); }
+  at::Tensor forward_gelu(const at::Tensor& x) const { return linear_gelu(x, weight, bias); }
 
   at::Tensor weight, bias;  // [out, in], [out] or undefined
 };
@@ -43,6 +45,7 @@ class Pointwise : public torch::nn::Module {
  public:
   Pointwise(std::int64_t in_channels, std::int64_t out_channels);
   at::Tensor forward(const at::Tensor& x) const { return linear(x, weight.flatten(1), bias); }
+  at::Tensor forward_gelu(const at::Tensor& x) const { return linear_gelu(x, weight.flatten(1), bias); }
 
   at::Tensor weight, bias;  // [out, in, 1, 1], [out]
 };
@@ -91,7 +94,7 @@ class MlpOf : public torch::nn::Module {
   MlpOf(std::int64_t dim, std::int64_t hidden)
       : fc1_(add_layer<Layer>(*this, "fc1", dim, hidden)),
         fc2_(add_layer<Layer>(*this, "fc2", hidden, dim)) {}
-  at::Tensor forward(const at::Tensor& x) const { return fc2_->forward(at::gelu(fc1_->forward(x))); }
+  at::Tensor forward(const at::Tensor& x) const { return fc2_->forward(fc1_->forward_gelu(x)); }
 
  private:
   std::shared_ptr<Layer> fc1_, fc2_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 
 #include "common/random.h"
@@ -141,7 +142,22 @@ const at::Tensor& ResidualSeam::rows_of(std::int64_t index, const at::Device& de
 }
 
 at::Tensor ResidualSeam::run(const at::Tensor& x, const Branch& branch) const {
-  return recompute_ ? recomputed_in_backward(x, branch) : branch(x);
+  return recompute_ ? recomputed_in_backward(x, branch.function) : branch.function(x);
+}
+
+at::Tensor ResidualSeam::run_and_scale(const at::Tensor& x, const Branch& branch) const {
+  const at::Tensor output = run(x, branch);
+  return branch.layer_scale.defined() ? output * branch.layer_scale : output;
+}
+
+at::Tensor ResidualSeam::add_everywhere(const at::Tensor& x, const at::Tensor& shortcut,
+                                        const Branch& branch) const {
+  if (!branch.layer_scale.defined()) return shortcut + run(x, branch);
+  const at::Tensor output = run(x, branch);
+  if (!splits_rows(shortcut) || !splits_rows(output)) return shortcut + output * branch.layer_scale;
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(x.size(0)));
+  std::iota(rows.begin(), rows.end(), 0);
+  return merge_rows(shortcut, rows, output, 1.0, branch.layer_scale);
 }
 
 at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at::Tensor& shortcut,
@@ -151,9 +167,10 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
   if (pass_.kind == Pass::Kind::kSubmodel && block != kNeverDrops) {
     const auto b = static_cast<std::size_t>(block);
     if (!pass_.keep_block.at(b)) return shortcut;
-    if (!pass_.block_scale.empty()) return shortcut + pass_.block_scale[b] * run(x, branch);
+    if (!pass_.block_scale.empty()) return shortcut + pass_.block_scale[b] * run_and_scale(x, branch);
   }
-  if (pass_.kind != Pass::Kind::kTrain || pass_.kept.branches.at(i).all) return shortcut + run(x, branch);
+  if (pass_.kind != Pass::Kind::kTrain || pass_.kept.branches.at(i).all)
+    return add_everywhere(x, shortcut, branch);
 
   const KeptRows::Branch& kept = pass_.kept.branches[i];
   const bool shared = pass_.views > 1 && x.size(0) == pass_.images;
@@ -162,13 +179,14 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
   if (!shared && x.is_same(shortcut) && splits_rows(x)) {
     const auto [whole, part] = split_rows(x, kept.rows);
     const at::Tensor output = run(part, branch);
-    if (splits_rows(output)) return merge_rows(whole, kept.rows, output, kept.scale);
-    return add_rows_as_promoted(whole, rows_of(index, x.device()), output, kept.scale);
+    if (splits_rows(output)) return merge_rows(whole, kept.rows, output, kept.scale, branch.layer_scale);
+    const at::Tensor scaled = branch.layer_scale.defined() ? output * branch.layer_scale : output;
+    return add_rows_as_promoted(whole, rows_of(index, x.device()), scaled, kept.scale);
   }
   const at::Tensor& rows = rows_of(index, x.device());
   // While the stem is shared row r of the 2B rows is row r mod B of what is there.
   const at::Tensor input = select_rows(x, shared ? rows.remainder(pass_.images) : rows);
-  return add_rows_as_promoted(base, rows, run(input, branch), kept.scale);
+  return add_rows_as_promoted(base, rows, run_and_scale(input, branch), kept.scale);
 }
 
 at::Tensor ResidualSeam::finish(const at::Tensor& x) const {

@@ -60,7 +60,16 @@ double effective_drop_rate(double drop_rate, DepthMode mode, std::int64_t images
 
 class ResidualSeam {
  public:
-  using Branch = std::function<at::Tensor(const at::Tensor&)>;
+  struct Branch {
+    template <class Function>
+    Branch(Function function_, at::Tensor layer_scale_ = {})  // implicit: most are a function alone
+        : function(std::move(function_)), layer_scale(std::move(layer_scale_)) {}
+
+    std::function<at::Tensor(const at::Tensor&)> function;
+    /// [C] or undefined: LayerScale's factors of the result's last dimension (arXiv 2103.17239). Given here
+    /// and not multiplied in by the function, they cost no passes over memory of their own on a CPU.
+    at::Tensor layer_scale;
+  };
 
   /// While building: declares the next branch; the returned index is passed to apply. Blocks are numbered 0,
   /// 1, ...
@@ -81,7 +90,7 @@ class ResidualSeam {
   /// Keep only each branch's input and run the branch again in the backward pass (recompute.h).
   void set_recompute(bool recompute) { recompute_ = recompute; }
 
-  /// shortcut + branch(x[kept]) * scale on the kept rows; shortcut alone on the others.
+  /// shortcut + branch(x[kept]) * scale (and its layer_scale) on the kept rows; shortcut alone on the others.
   /// x: [N, ...] input of the branch; shortcut: [N, ...] what the result is added to (x itself, or its
   /// projection, which ran on all rows). Differentiable. While N == B although views == 2 (shared stem), the
   /// first branch that does not keep everything doubles both to 2B rows first. A branch may run a second
@@ -97,6 +106,8 @@ class ResidualSeam {
  private:
   const at::Tensor& rows_of(std::int64_t index, const at::Device& device);
   at::Tensor run(const at::Tensor& x, const Branch& branch) const;
+  at::Tensor run_and_scale(const at::Tensor& x, const Branch& branch) const;
+  at::Tensor add_everywhere(const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch) const;
 
   std::vector<BranchInfo> branches_;
   bool recompute_ = false;

@@ -1,31 +1,33 @@
 #include "worker/model/row_split.h"
 
-#include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
 
+#include "worker/model/backward_node.h"
 #include "worker/model/row_kernel.h"
 
 namespace cosub::model {
 namespace {
 
+using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-std::int64_t width_of(const at::Tensor& x) {
-  return x.size(0) == 0 ? 0 : x.numel() / x.size(0);
+/// With as many channels as a factor for each channel has, or at will.
+RowShape shape_of(const at::Tensor& x, std::int64_t channels = 0) {
+  constexpr std::int64_t kLongEnough = 256;
+  const std::int64_t width = x.size(0) == 0 ? 0 : x.numel() / x.size(0);
+  if (width == 0) return {0, 1};
+  if (channels == 0) {
+    channels = 1;
+    for (std::int64_t dim = x.dim() - 1; dim > 0 && channels < kLongEnough; --dim) channels *= x.size(dim);
+  }
+  return {width / channels, channels};
 }
 
-at::Tensor rows_taken(const at::Tensor& whole, const std::vector<std::int64_t>& rows, double scale) {
+std::vector<std::int64_t> sizes_of_part(const at::Tensor& whole, const std::vector<std::int64_t>& rows) {
   std::vector<std::int64_t> sizes = whole.sizes().vec();
   sizes[0] = static_cast<std::int64_t>(rows.size());
-  at::Tensor part = at::empty(sizes, whole.options());
-  take_rows(whole.const_data_ptr<float>(), rows, width_of(whole), static_cast<float>(scale),
-            part.mutable_data_ptr<float>());
-  return part;
-}
-
-/// Nobody else has the numbers: neither this tensor nor another one over the same memory.
-bool is_ours_alone(const at::Tensor& x) {
-  return x.use_count() == 1 && x.storage().use_count() == 1 && x.is_contiguous();
+  return sizes;
 }
 
 struct SplitRows : public torch::autograd::Node {
@@ -34,11 +36,8 @@ struct SplitRows : public torch::autograd::Node {
     at::Tensor whole = std::move(gradients.at(0));
     const at::Tensor part = std::move(gradients.at(1));
     if (!part.defined()) return {whole};
-    if (!whole.defined())
-      whole = at::zeros(sizes, part.options());
-    else if (!is_ours_alone(whole))
-      whole = whole.clone(at::MemoryFormat::Contiguous);
-    add_to_rows(part.contiguous().const_data_ptr<float>(), rows, width_of(whole),
+    whole = whole.defined() ? made_ours(std::move(whole)) : at::zeros(sizes, part.options());
+    add_to_rows(part.contiguous().const_data_ptr<float>(), rows, shape_of(whole),
                 whole.mutable_data_ptr<float>());
     return {whole};
   }
@@ -50,31 +49,40 @@ struct MergeRows : public torch::autograd::Node {
   variable_list apply(variable_list&& gradients) override {
     const at::NoGradGuard no_grad;
     at::Tensor whole = std::move(gradients.at(0));
-    if (!whole.defined()) return {at::Tensor(), at::Tensor()};
-    at::Tensor part;
-    if (task_should_compute_output(1)) part = rows_taken(whole.contiguous(), rows, scale);
-    return {std::move(whole), std::move(part)};
+    if (!whole.defined()) return variable_list(3);
+    at::Tensor d_part, d_layer_scale;
+    if (task_should_compute_output(1) || task_should_compute_output(2)) {
+      const at::Tensor dense = whole.contiguous(), factor_now = factor.unpack(), part_now = part.unpack();
+      const bool wants_scale = part_now.defined() && task_should_compute_output(2);
+      d_part = at::empty(sizes_of_part(whole, rows), whole.options());
+      if (wants_scale) d_layer_scale = at::empty_like(factor_now);
+      sum_with_rows_backward(
+          dense.const_data_ptr<float>(), wants_scale ? part_now.const_data_ptr<float>() : nullptr, rows,
+          shape_of(whole, factor_now.numel()), factor_now.const_data_ptr<float>(),
+          d_part.mutable_data_ptr<float>(), wants_scale ? d_layer_scale.mutable_data_ptr<float>() : nullptr);
+      if (wants_scale) d_layer_scale.mul_(scale);
+    }
+    return {std::move(whole), std::move(d_part), std::move(d_layer_scale)};
+  }
+  void release_variables() override {
+    part.reset_data();
+    factor.reset_data();
   }
 
   std::vector<std::int64_t> rows;
+  SavedVariable part, factor;  // part: only for the gradient of the layer's scale
   double scale = 1;
 };
-
-template <class NodeKind>
-std::shared_ptr<NodeKind> make_node(torch::autograd::edge_list next) {
-  const auto node = std::shared_ptr<NodeKind>(new NodeKind(), torch::autograd::deleteNode);
-  node->set_next_edges(std::move(next));
-  return node;
-}
 
 }  // namespace
 
 bool splits_rows(const at::Tensor& x) {
-  return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous();
+  return is_plain(x);
 }
 
 std::pair<at::Tensor, at::Tensor> split_rows(const at::Tensor& x, const std::vector<std::int64_t>& rows) {
-  const at::Tensor taken = rows_taken(x, rows, 1.0);
+  at::Tensor taken = at::empty(sizes_of_part(x, rows), x.options());
+  take_rows(x.const_data_ptr<float>(), rows, shape_of(x), taken.mutable_data_ptr<float>());
   if (!at::GradMode::is_enabled() || !x.requires_grad()) return {x, taken};
   const auto node = make_node<SplitRows>(torch::autograd::collect_next_edges(x));
   node->rows = rows;
@@ -85,14 +93,23 @@ std::pair<at::Tensor, at::Tensor> split_rows(const at::Tensor& x, const std::vec
 }
 
 at::Tensor merge_rows(const at::Tensor& whole, const std::vector<std::int64_t>& rows, const at::Tensor& part,
-                      double scale) {
-  at::Tensor sum = at::empty_like(whole);
-  sum_with_rows(whole.const_data_ptr<float>(), whole.size(0), part.const_data_ptr<float>(), rows,
-                width_of(whole), static_cast<float>(scale), sum.mutable_data_ptr<float>());
-  if (!at::GradMode::is_enabled() || !(whole.requires_grad() || part.requires_grad())) return sum;
-  const auto node = make_node<MergeRows>(torch::autograd::collect_next_edges(whole, part));
+                      double scale, const at::Tensor& layer_scale) {
+  at::Tensor sum = at::empty_like(whole), factor;
+  {
+    const at::NoGradGuard no_grad;
+    factor = layer_scale.defined() ? layer_scale * scale : at::full({shape_of(whole).channels}, scale);
+    sum_with_rows(whole.const_data_ptr<float>(), whole.size(0), part.const_data_ptr<float>(), rows,
+                  shape_of(whole, factor.numel()), factor.const_data_ptr<float>(),
+                  sum.mutable_data_ptr<float>());
+  }
+  const bool scale_learns = layer_scale.defined() && layer_scale.requires_grad();
+  if (!at::GradMode::is_enabled() || !(whole.requires_grad() || part.requires_grad() || scale_learns))
+    return sum;
+  const auto node = make_node<MergeRows>(torch::autograd::collect_next_edges(whole, part, layer_scale));
   node->rows = rows;
   node->scale = scale;
+  node->factor = SavedVariable(factor, /*is_output=*/false);
+  if (scale_learns) node->part = SavedVariable(part, /*is_output=*/false);
   torch::autograd::set_history(sum, node);
   return sum;
 }

@@ -18,8 +18,9 @@ bool splits_rows(const at::Tensor& x);
 /// of the two may be used to change what lies in x's memory.
 std::pair<at::Tensor, at::Tensor> split_rows(const at::Tensor& x, const std::vector<std::int64_t>& rows);
 
-/// whole [N, ...] with scale * part [rows.size(), ...] added to its rows. rows: distinct.
+/// whole [N, ...] with scale * part [rows.size(), ...] added to its rows, or with scale * layer_scale [C] *
+/// part, where the last dimension has C numbers. rows: distinct. All are as splits_rows wants them.
 at::Tensor merge_rows(const at::Tensor& whole, const std::vector<std::int64_t>& rows, const at::Tensor& part,
-                      double scale);
+                      double scale, const at::Tensor& layer_scale = {});
 
 }  // namespace cosub::model

@@ -1,10 +1,12 @@
 #include "worker/model/transformer_block.h"
 
+#include "worker/model/self_attention.h"
+
 namespace cosub::model {
 namespace {
 
-at::Tensor scaled(const std::shared_ptr<LayerScale>& layer, const at::Tensor& x) {
-  return layer ? layer->forward(x) : x;
+at::Tensor factors_of(const std::shared_ptr<LayerScale>& layer) {
+  return layer ? layer->gamma : at::Tensor();
 }
 
 }  // namespace
@@ -16,17 +18,12 @@ Attention::Attention(std::int64_t dim, std::int64_t num_heads) : num_heads_(num_
 
 at::Tensor Attention::forward(const at::Tensor& x) const {
   const std::int64_t rows = x.size(0), length = x.size(1), dim = x.size(2);
-  // unbind: the gradients of the three are written into one tensor; of select they would be added up.
-  const std::vector<at::Tensor> qkv = qkv_->forward(x)
-                                          .reshape({rows, length, 3, num_heads_, dim / num_heads_})
-                                          .permute({2, 0, 3, 1, 4})
-                                          .unbind(0);
-  const at::Tensor heads = attention(qkv[0], qkv[1], qkv[2]);
-  return proj_->forward(heads.transpose(1, 2).reshape({rows, length, dim}));
+  const at::Tensor qkv = qkv_->forward(x).reshape({rows, length, 3, num_heads_, dim / num_heads_});
+  return proj_->forward(self_attention(qkv));
 }
 
 LayerScale::LayerScale(std::int64_t dim, double init_value) {
-  gamma_ = register_parameter("gamma", at::full({dim}, init_value));
+  gamma = register_parameter("gamma", at::full({dim}, init_value));
 }
 
 TransformerBlock::TransformerBlock(const Shape& shape, const std::string& name, std::int64_t index,
@@ -49,12 +46,10 @@ TransformerBlock::TransformerBlock(const Shape& shape, const std::string& name, 
 }
 
 at::Tensor TransformerBlock::forward(const at::Tensor& x) const {
-  const at::Tensor attended = seam_.apply(attn_branch_, x, [this](const at::Tensor& rows) {
-    return scaled(ls1_, attn_->forward(norm1_->forward(rows)));
-  });
-  return seam_.apply(mlp_branch_, attended, [this](const at::Tensor& rows) {
-    return scaled(ls2_, mlp_->forward(norm2_->forward(rows)));
-  });
+  const auto attend = [this](const at::Tensor& rows) { return attn_->forward(norm1_->forward(rows)); };
+  const auto expand = [this](const at::Tensor& rows) { return mlp_->forward(norm2_->forward(rows)); };
+  const at::Tensor attended = seam_.apply(attn_branch_, x, {attend, factors_of(ls1_)});
+  return seam_.apply(mlp_branch_, attended, {expand, factors_of(ls2_)});
 }
 
 }  // namespace cosub::model

@@ -17,14 +17,13 @@ class Attention : public torch::nn::Module {
   std::shared_ptr<Linear> qkv_, proj_;
 };
 
-/// LayerScale (arXiv 2103.17239): a learned factor per channel at the end of a branch.
+/// LayerScale (arXiv 2103.17239): a learned factor per channel at the end of a branch, which the seam
+/// applies.
 class LayerScale : public torch::nn::Module {
  public:
   LayerScale(std::int64_t dim, double init_value);
-  at::Tensor forward(const at::Tensor& x) const { return x * gamma_; }
 
- private:
-  at::Tensor gamma_;
+  at::Tensor gamma;  // [dim]
 };
 
 class TransformerBlock : public torch::nn::Module {

@@ -160,15 +160,12 @@ class XcitBlock : public torch::nn::Module {
   }
 
   at::Tensor forward(const at::Tensor& tokens) const {
-    at::Tensor x = seam_.apply(attn_branch_, tokens, [this](const at::Tensor& rows) {
-      return gamma1_ * attn_->forward(norm1_->forward(rows));
-    });
-    x = seam_.apply(local_branch_, x, [this](const at::Tensor& rows) {
-      return gamma3_ * local_->forward(norm3_->forward(rows));
-    });
-    return seam_.apply(mlp_branch_, x, [this](const at::Tensor& rows) {
-      return gamma2_ * mlp_->forward(norm2_->forward(rows));
-    });
+    const auto attend = [this](const at::Tensor& rows) { return attn_->forward(norm1_->forward(rows)); };
+    const auto mix = [this](const at::Tensor& rows) { return local_->forward(norm3_->forward(rows)); };
+    const auto expand = [this](const at::Tensor& rows) { return mlp_->forward(norm2_->forward(rows)); };
+    const at::Tensor attended = seam_.apply(attn_branch_, tokens, {attend, gamma1_});
+    const at::Tensor mixed = seam_.apply(local_branch_, attended, {mix, gamma3_});
+    return seam_.apply(mlp_branch_, mixed, {expand, gamma2_});
   }
 
  private:

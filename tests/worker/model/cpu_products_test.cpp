@@ -1,57 +1,16 @@
 #include "worker/model/cpu_products.h"
 
-#include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
 
-#include <functional>
+#include "tests/worker/model/products.h"
 
 namespace cosub::model {
 namespace {
 
-using Product = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
-
-/// Autocast to bfloat16 on CPU, as worker/train/precision.h sets it.
-class Autocast {
- public:
-  Autocast() {
-    at::autocast::set_autocast_enabled(at::kCPU, true);
-    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-    at::autocast::set_autocast_cache_enabled(false);
-    at::autocast::increment_nesting();
-  }
-  ~Autocast() {
-    at::autocast::decrement_nesting();
-    at::autocast::set_autocast_cache_enabled(true);
-    at::autocast::set_autocast_enabled(at::kCPU, false);
-  }
-};
-
-struct Result {
-  at::Tensor output;
-  std::vector<at::Tensor> gradients;
-};
-
-/// product(inputs), and the gradients of its inner product with fixed numbers.
-Result run(const Product& product, const std::vector<at::Tensor>& values, bool autocast) {
-  std::vector<at::Tensor> inputs;
-  for (const at::Tensor& value : values) inputs.push_back(value.detach().clone().requires_grad_());
-  at::Tensor output;
-  if (autocast) {
-    const Autocast scope;
-    output = product(inputs);
-  } else {
-    output = product(inputs);
-  }
-  at::Tensor weights = at::arange(output.numel(), at::kFloat).cos().view(output.sizes());
-  (output.to(at::kFloat) * weights).sum().backward();
-  Result result{output.detach().to(at::kFloat), {}};
-  for (const at::Tensor& input : inputs) result.gradients.push_back(input.grad());
-  return result;
-}
-
-double distance(const at::Tensor& a, const at::Tensor& b) {
-  return ((a - b).norm() / b.norm()).item<double>();
-}
+using testing::distance;
+using testing::Product;
+using testing::Result;
+using testing::run;
 
 /// Both round to 8 bits, so that single numbers may differ by one of 256 and their norm by much less.
 void expect_what_autocast_gives(const Product& ours, const Product& torchs,
@@ -87,30 +46,6 @@ TEST(CpuProducts, ConvolutionGivesWhatAutocastGives) {
         return at::conv2d(in[0], in[1], in[2], two, one, one, 2);
       },
       {images, at::randn({6, 2, 3, 3}), at::randn({6})});
-}
-
-TEST(CpuProducts, AttentionInStepsGivesWhatTheKernelGives) {
-  at::manual_seed(3);
-  const std::vector<at::Tensor> values = {at::randn({2, 3, 19, 8}), at::randn({2, 3, 19, 8}),
-                                          at::randn({2, 3, 19, 8})};
-  const Result mine = run([](const auto& in) { return attention(in[0], in[1], in[2]); }, values, false);
-  const Result theirs = run(
-      [](const auto& in) { return at::scaled_dot_product_attention(in[0], in[1], in[2]); }, values, false);
-  EXPECT_LT(distance(mine.output, theirs.output), 1e-6);
-  for (std::size_t i = 0; i < 3; ++i) EXPECT_LT(distance(mine.gradients[i], theirs.gradients[i]), 1e-6) << i;
-}
-
-TEST(CpuProducts, AttentionUnderAutocastIsThatOfRoundedOperands) {
-  at::manual_seed(4);
-  const RoundingWhateverTheCpu rounding;
-  const auto rows = [] { return at::randn({2, 3, 19, 8}).to(at::kBFloat16).to(at::kFloat); };
-  const std::vector<at::Tensor> values = {rows(), rows(), rows()};
-  const Result mine = run([](const auto& in) { return attention(in[0], in[1], in[2]); }, values, true);
-  const Result exact = run(
-      [](const auto& in) { return at::scaled_dot_product_attention(in[0], in[1], in[2]); }, values, false);
-  EXPECT_TRUE(at::equal(mine.output, mine.output.to(at::kBFloat16).to(at::kFloat)));
-  EXPECT_LT(distance(mine.output, exact.output), 3e-3);
-  EXPECT_EQ(mine.output.scalar_type(), at::kFloat);
 }
 
 TEST(CpuProducts, WithoutAutocastNothingIsRounded) {

@@ -65,6 +65,28 @@ TEST_F(RowSplit, ShortcutOrBranchAlone) {
   EXPECT_TRUE(at::equal(x.grad(), at::ones_like(x)));
 }
 
+TEST_F(RowSplit, LayerScaleAndItsGradientAreThoseOfAMultiplication) {
+  const auto branch = [this](bool fused) {
+    at::Tensor x = x_.clone().requires_grad_();
+    at::Tensor gamma = at::arange(3001, at::kFloat).cos().requires_grad_();
+    const auto [whole, part] = split_rows(x, {4, 0, 3});
+    const Rows rows = {4, 0, 3};
+    at::Tensor y = fused ? merge_rows(whole, rows, part.tanh(), 1.5, gamma)
+                         : merge_rows(whole, rows, part.tanh() * gamma, 1.5);
+    (y * weights_).sum().backward();
+    return std::vector<at::Tensor>{y.detach(), x.grad(), gamma.grad()};
+  };
+  const auto mine = branch(true), theirs = branch(false);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::allclose(mine[i], theirs[i], 1e-5, 1e-5)) << i;
+}
+
+TEST_F(RowSplit, AFixedLayerScaleScalesTheGradient) {
+  at::Tensor part = x_.narrow(0, 0, 2).clone().requires_grad_();
+  const at::Tensor gamma = at::arange(3001, at::kFloat);
+  merge_rows(x_, {1, 2}, part, 2.0, gamma).sum().backward();
+  EXPECT_TRUE(at::equal(part.grad(), (2.0 * gamma).expand_as(part)));
+}
+
 TEST_F(RowSplit, WithoutGradientsItIsJustTheNumbers) {
   const at::NoGradGuard no_grad;
   EXPECT_TRUE(at::allclose(branch_by_us(x_, {2}, 3.0), branch_by_torch(x_, {2}, 3.0), 1e-6, 1e-6));

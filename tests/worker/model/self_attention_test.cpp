@@ -1,0 +1,103 @@
+#include "worker/model/self_attention.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "tests/worker/model/products.h"
+#include "worker/model/attention_kernel.h"
+#include "worker/model/cpu_products.h"
+
+namespace cosub::model {
+namespace {
+
+using testing::distance;
+using testing::Result;
+using testing::run;
+
+at::Tensor ours(const std::vector<at::Tensor>& in) {
+  return self_attention(in[0]);
+}
+at::Tensor by_definition(const std::vector<at::Tensor>& in) {
+  const at::Tensor parts = in[0].permute({2, 0, 3, 1, 4});
+  const double scale = 1 / std::sqrt(static_cast<double>(in[0].size(4)));
+  const at::Tensor weights = at::softmax(at::matmul(parts[0], parts[1].transpose(-2, -1)) * scale, -1);
+  return at::matmul(weights, parts[2]).transpose(1, 2).flatten(2);
+}
+
+/// qkv [rows, tokens, 3, heads, width]
+struct Sizes {
+  std::int64_t rows, tokens, heads, width;
+};
+
+class SelfAttention : public ::testing::TestWithParam<Sizes> {
+ protected:
+  at::Tensor draw(at::ScalarType type) const {
+    const Sizes& sizes = GetParam();
+    at::manual_seed(5);
+    return at::randn({sizes.rows, sizes.tokens, 3, sizes.heads, sizes.width}, type) * 2;
+  }
+};
+
+TEST_P(SelfAttention, IsItsDefinitionInFloat32) {
+  const at::Tensor qkv = draw(at::kFloat);
+  const Result mine = run(ours, {qkv}), exact = run(by_definition, {qkv.to(at::kDouble)});
+  EXPECT_LT(distance(mine.output, exact.output), 1e-6);
+  EXPECT_LT(distance(mine.gradients[0], exact.gradients[0]), 1e-6);
+}
+
+TEST_P(SelfAttention, IsItsDefinitionInFloat64) {
+  const at::Tensor qkv = draw(at::kDouble);
+  const Result mine = run(ours, {qkv}), exact = run(by_definition, {qkv});
+  EXPECT_LT(distance(mine.output, exact.output), 1e-14);
+  EXPECT_LT(distance(mine.gradients[0], exact.gradients[0]), 1e-14);
+}
+
+TEST_P(SelfAttention, GivesTheSameBitsForAnyNumberOfThreads) {
+  const at::Tensor qkv = draw(at::kFloat);
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const Result one = run(ours, {qkv});
+  at::set_num_threads(3);
+  const Result three = run(ours, {qkv});
+  at::set_num_threads(before);
+  EXPECT_TRUE(at::equal(one.output, three.output));
+  EXPECT_TRUE(at::equal(one.gradients[0], three.gradients[0]));
+}
+
+// One token; a tile's edges; widths with and without a kernel; rows so long that queries come in blocks.
+INSTANTIATE_TEST_SUITE_P(Sizes, SelfAttention,
+                         ::testing::Values(Sizes{2, 1, 2, 16}, Sizes{3, 17, 2, 64}, Sizes{2, 197, 3, 64},
+                                           Sizes{1, 50, 4, 48}, Sizes{2, 33, 2, 24}, Sizes{1, 700, 2, 32}));
+
+TEST(SelfAttentionScores, OfAnySizeDoNotOverflow) {
+  at::Tensor qkv = at::randn({1, 20, 3, 2, 16}) * 100;
+  const Result mine = run(ours, {qkv}), exact = run(by_definition, {qkv.to(at::kDouble)});
+  EXPECT_LT(distance(mine.output, exact.output), 1e-5);
+  EXPECT_TRUE(mine.gradients[0].isfinite().all().item<bool>());
+}
+
+TEST(SelfAttentionScores, ThatAreNotANumberStayOne) {
+  at::Tensor qkv = at::randn({2, 20, 3, 2, 16});
+  qkv[1][7][0][0][3] = NAN;  // a query of the second row's first head
+  const at::Tensor out = self_attention(qkv);
+  EXPECT_TRUE(out[0].isfinite().all().item<bool>());
+  EXPECT_TRUE(out[1][7].narrow(0, 0, 16).isnan().all().item<bool>());
+}
+
+TEST(SelfAttentionUnderAutocast, IsThatOfRoundedOperands) {
+  at::manual_seed(4);
+  const RoundingWhateverTheCpu rounding;
+  const std::vector<at::Tensor> values = {at::randn({2, 19, 3, 3, 16}).to(at::kBFloat16).to(at::kFloat)};
+  const Result mine = run(ours, values, true), exact = run(by_definition, values);
+  EXPECT_TRUE(at::equal(mine.output, mine.output.to(at::kBFloat16).to(at::kFloat)));
+  EXPECT_LT(distance(mine.output, exact.output), 3e-3);
+  EXPECT_EQ(mine.output.scalar_type(), at::kFloat);
+}
+
+TEST(SelfAttentionKernel, RunsOnlyWhereItCan) {
+  EXPECT_FALSE(has_attention_kernel(24));
+  EXPECT_EQ(has_attention_kernel(64), static_cast<bool>(__builtin_cpu_supports("avx512vl")));
+}
+
+}  // namespace
+}  // namespace cosub::model

@@ -1,0 +1,15 @@
+// Self-attention from the one projection that gives queries, keys and values (arXiv 1706.03762, equation 1).
+// On a CPU in pieces that stay in a core's cache: a head of a row, and of a long row some of its queries at a
+// time (where attention_kernel.h has no code for processor or dtype, a few heads by LibTorch's products). The
+// matrix of tokens x tokens is never whole in memory: the backward pass computes it again (as in
+// FlashAttention, arXiv 2205.14135), and operands are read where the projection wrote them, without copies.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace cosub::model {
+
+/// softmax(q k^T / sqrt(D)) v. qkv [N, tokens, 3, heads, D] -> [N, tokens, heads * D]
+at::Tensor self_attention(const at::Tensor& qkv);
+
+}  // namespace cosub::model
