@@ -23,7 +23,9 @@ inline bool is_plain(const at::Tensor& x) {
 
 /// Nobody else has the numbers: neither this tensor nor another one over the same memory.
 inline bool is_ours_alone(const at::Tensor& x) {
-  return x.use_count() == 1 && x.storage().use_count() == 1 && x.is_contiguous();
+  if (x.use_count() != 1 || !x.is_contiguous()) return false;
+  if (!x.is_view()) return x.storage().use_count() == 1;
+  return x._base().use_count() == 1 && x.storage().use_count() == 2;  // a view holds what it is a view of
 }
 
 /// x, or where others have its numbers a contiguous copy: a gradient that may be overwritten.
