@@ -24,6 +24,10 @@ def pipeline_value(key):
     sys.exit(f"error: {PIPELINE} has no line `{key}: {{JSON}}`")
 
 
+class RunError(Exception):
+    pass
+
+
 @dataclasses.dataclass
 class Method:
     name: str
@@ -97,7 +101,7 @@ class Run:
             with open(runs / f"{self.name()}.log", "a") as log:
                 status = subprocess.run([str(word) for word in command], stdout=log, stderr=log).returncode
             if status:
-                sys.exit(f"error: {self.name()} ended with status {status}: {log.name}. This command goes on with it.")
+                raise RunError(f"{self.name()} ended with status {status}: {log.name}. This command goes on with it.")
         return self.read(folder)
 
     def read(self, folder):
@@ -105,7 +109,7 @@ class Run:
         evaluated = results["stages"]["evaluate"]
         steps = int((folder / "train" / "metrics.csv").read_text().splitlines()[-1].split(",")[0])
         if steps != self.method.steps:
-            sys.exit(f"error: {self.name()} took {steps} steps, not {self.method.steps}")
+            raise RunError(f"{self.name()} took {steps} steps, not {self.method.steps}")
         top1 = {"full": evaluated["top1"]} | {name: evaluated["submodels"][name]["top1"] for name in SUBMODELS}
         top1["half"] = sum(top1[name] for name in SUBMODELS) / len(SUBMODELS)
         # Where nothing drops, the two branch scales are one and the results hold it once.
