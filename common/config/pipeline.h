@@ -130,7 +130,7 @@ struct OptimizerConfig {
   double weight_decay = 0.05;
   double beta1 = 0.9;          // adamw, lamb
   double beta2 = 0.999;        // adamw, lamb
-  double eps = 1e-8;           // adamw, lamb
+  double eps = 0.0;            // adamw, lamb; 0: the rule's own (eps_of)
   double clip_norm = 0.0;      // global L2 norm; 0: no clipping
   double momentum = 0.9;       // sgd
   bool nesterov = true;        // sgd
@@ -138,6 +138,13 @@ struct OptimizerConfig {
   double layer_decay = 1.0;    // of the learning rate, from the classifier down to the stem
   bool operator==(const OptimizerConfig&) const = default;
 };
+
+/// optimizer.eps, or where it is left at 0 what the rule is published with: torch's AdamW 1e-8, timm's LAMB
+/// 1e-6.
+inline double eps_of(const OptimizerConfig& optimizer) {
+  if (optimizer.eps > 0) return optimizer.eps;
+  return optimizer.name == "lamb" ? 1e-6 : 1e-8;
+}
 
 struct ScheduleConfig {
   std::string name = "cosine";  // cosine | linear | step | constant

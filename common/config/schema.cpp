@@ -101,8 +101,9 @@ const Fields<OptimizerConfig>& optimizer_fields() {
                "adamw, lamb: decay of the first moment")
           .add("beta2", &OptimizerConfig::beta2, number(share_below_one()),
                "adamw, lamb: decay of the second moment")
-          .add("eps", &OptimizerConfig::eps, number(above(0)),
-               "adamw, lamb: added to the root of the second moment; DeiT III's LAMB: 1e-6")
+          .add("eps", &OptimizerConfig::eps, number(at_least(0)),
+               "adamw, lamb: added to the root of the second moment; 0: 1e-8 (adamw, as torch's) or 1e-6 "
+               "(lamb, as timm's)")
           .add("clip_norm", &OptimizerConfig::clip_norm, number(at_least(0)),
                "largest global L2 norm of the gradients; 0: no clipping")
           .add("momentum", &OptimizerConfig::momentum, number(share_below_one()), "sgd: of the gradients")

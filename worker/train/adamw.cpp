@@ -18,7 +18,7 @@ void AdamW::update(at::Tensor values, at::Tensor gradients, std::int64_t step, d
     };
     at::_fused_adamw_({part(values)}, {part(gradients)}, {part(exp_avg_)}, {part(exp_avg_sq_)}, {}, {count},
                       learning_rate * group.lr_scale, options_.beta1, options_.beta2,
-                      group.decays ? options_.weight_decay : 0.0, options_.eps, /*amsgrad=*/false,
+                      group.decays ? options_.weight_decay : 0.0, config::eps_of(options_), /*amsgrad=*/false,
                       /*maximize=*/false);
   }
 }

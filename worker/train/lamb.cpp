@@ -20,7 +20,7 @@ void Lamb::update(at::Tensor values, at::Tensor gradients, std::int64_t step, do
   const double correction1 = 1 - std::pow(options_.beta1, t), correction2 = 1 - std::pow(options_.beta2, t);
   exp_avg_.mul_(options_.beta1).add_(gradients, 1 - options_.beta1);
   exp_avg_sq_.mul_(options_.beta2).addcmul_(gradients, gradients, 1 - options_.beta2);
-  at::sqrt_out(scratch_, exp_avg_sq_).div_(std::sqrt(correction2)).add_(options_.eps);
+  at::sqrt_out(scratch_, exp_avg_sq_).div_(std::sqrt(correction2)).add_(config::eps_of(options_));
   at::div_out(direction_, exp_avg_, scratch_).div_(correction1);
   for (const ParameterGroup& group : groups_) {
     const auto part = [&](const at::Tensor& flat) {
