@@ -59,6 +59,22 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
                "branches are computed again in the backward pass");
 }
 
+void add_exchange(CLI::App& sub, config::StageConfig& stage) {
+  config::ExchangeConfig& exchange = stage.exchange;
+  sub.add_flag("--overlap,!--no-overlap", exchange.overlap,
+               "gradients travel during the backward pass (default), or after it");
+  sub.add_option("--bucket-mib", exchange.bucket_mib, "of gradients that travel together")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub.add_option("--compress", exchange.compress, "none or bf16, which needs --reduction fast (none)")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, config::Compress>{
+          {"none", config::Compress::kNone}, {"bf16", config::Compress::kBf16}}));
+  sub.add_option("--reduction", stage.reduction,
+                 "ordered (the same bits on any number of ranks) or fast (ordered)")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, config::Reduction>{
+          {"ordered", config::Reduction::kOrdered}, {"fast", config::Reduction::kFast}}));
+}
+
 void add_files(CLI::App& sub, BenchStepOptions& options) {
   sub.add_option("--weights", options.weights, "safetensors file to start from; default: drawn from --seed")
       ->check(CLI::ExistingFile);
@@ -85,6 +101,7 @@ void add_step(CLI::App& bench, Chosen& chosen) {
   stage.ema = 0.9999;
   CLI::App* sub = bench.add_subcommand("step", "Training steps of a model: speed, where time and memory go");
   add_stage(*sub, *options);
+  add_exchange(*sub, stage);
   add_place(*sub, stage.threads, stage.device);
   sub->add_option("--steps", options->steps, "that are measured")
       ->check(CLI::PositiveNumber)
@@ -105,7 +122,8 @@ void add_step(CLI::App& bench, Chosen& chosen) {
       "  mpirun -n 4 --bind-to none cosub-worker bench step --images 64 --precision bf16\n"
       "Where a step's time goes (the file opens in https://ui.perfetto.dev):\n"
       "  cosub bench step --threads 8 --trace step.json\n"
-      "Beside timm and PyTorch: bench/step/run.");
+      "Beside timm and PyTorch: bench/step/run. With and without overlap, over a limited link:\n"
+      "bench/overlap/run.");
   sub->callback([options, &chosen] { chosen = [options] { return run_bench_step(*options); }; });
 }
 

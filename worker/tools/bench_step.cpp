@@ -119,9 +119,15 @@ double flops_per_step(const BenchStepOptions& options, const StepRig& rig) {
   return 3.0 * 2.0 * static_cast<double>(forward * options.accumulate);
 }
 
+void check_exchange(const config::StageConfig& stage) {
+  if (stage.exchange.compress != config::Compress::kNone && stage.reduction == config::Reduction::kOrdered)
+    throw ConfigError("--compress bf16: needs --reduction fast; found ordered");
+}
+
 }  // namespace
 
 ExitCode run_bench_step(const BenchStepOptions& options) {
+  check_exchange(options.stage);
   const auto ranks = collective::connect();
   if (options.on_request && ranks->world_size() > 1)
     throw ConfigError(fmt::format("--on-request: for one rank; found {}", ranks->world_size()));
@@ -135,6 +141,7 @@ ExitCode run_bench_step(const BenchStepOptions& options) {
   found.world_size = ranks->world_size();
   found.images_per_step = rig.images_per_step();
   found.device = choice.device.str();
+  found.parameter_bytes = rig.parameter_bytes();
   measure_steps(options, rig, choice.device, found);
   found.seconds = slowest(*ranks, found.seconds);
   if (ranks->rank() == 0) {

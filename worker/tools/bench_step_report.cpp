@@ -17,6 +17,14 @@ const char* name_of(config::Precision precision) {
   return precision == config::Precision::kTf32 ? "tf32" : "fp32";
 }
 
+const char* name_of(config::Compress compress) {
+  return compress == config::Compress::kBf16 ? "bf16" : "none";
+}
+
+const char* name_of(config::Reduction reduction) {
+  return reduction == config::Reduction::kFast ? "fast" : "ordered";
+}
+
 std::vector<double> of_phase(const StepMeasurements& found, std::size_t phase) {
   std::vector<double> seconds;
   for (const auto& phases : found.phases) seconds.push_back(phases[phase]);
@@ -81,11 +89,20 @@ std::string heading(const BenchStepOptions& options, const StepMeasurements& fou
       stage.ema > 0 ? ", EMA" : "", options.steps, options.warm_up);
 }
 
+std::string exchange_text(const config::StageConfig& stage, const StepMeasurements& found) {
+  if (found.world_size == 1) return "";
+  const config::ExchangeConfig& exchange = stage.exchange;
+  return fmt::format("reduction {}, {} of gradients {} the backward pass in buckets of {:g} MiB{}\n",
+                     name_of(stage.reduction), format_bytes(static_cast<double>(found.parameter_bytes)),
+                     exchange.overlap ? "during" : "after", exchange.bucket_mib,
+                     exchange.compress == config::Compress::kBf16 ? ", as bf16" : "");
+}
+
 }  // namespace
 
 std::string bench_step_text(const BenchStepOptions& options, const StepMeasurements& found) {
   const auto bytes = [](std::int64_t count) { return format_bytes(static_cast<double>(count)); };
-  return heading(options, found) + "\n" + table(time_rows(found)) +
+  return heading(options, found) + exchange_text(options.stage, found) + "\n" + table(time_rows(found)) +
          fmt::format(
              "\nmodel   {}\nmemory  {} resident after the first step, {} after the last, {} at most; a step "
              "adds up to {} of tensors\n",
@@ -111,6 +128,12 @@ nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasur
           {"threads", stage.threads},
           {"ranks", found.world_size},
           {"device", found.device},
+          {"parameter_bytes", found.parameter_bytes},
+          {"exchange",
+           {{"reduction", name_of(stage.reduction)},
+            {"overlap", stage.exchange.overlap},
+            {"bucket_mib", stage.exchange.bucket_mib},
+            {"compress", name_of(stage.exchange.compress)}}},
           {"images_per_second", seconds.per(static_cast<double>(found.images_per_step)).json()},
           {"step_seconds", seconds.json()},
           {"seconds", found.seconds},

@@ -14,6 +14,7 @@ namespace cosub::tools {
 
 struct StepMeasurements {
   std::int64_t world_size = 1, images_per_step = 0;
+  std::int64_t parameter_bytes = 0;           // and as many of gradients, on every rank
   std::string device;                         // cpu, cuda:0
   std::vector<double> seconds;                // by step, of the slowest rank
   std::vector<std::array<double, 6>> phases;  // by step and train::Phase, of rank 0

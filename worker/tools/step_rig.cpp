@@ -66,6 +66,10 @@ train::StepOutcome StepRig::run() {
   return outcome;
 }
 
+std::int64_t StepRig::parameter_bytes() const {
+  return state_->num_parameters() * static_cast<std::int64_t>(step_->vector().element_size());
+}
+
 model::Pass StepRig::pass_for(std::int64_t step, std::int64_t own) const {
   data::Microbatch batch = microbatches_.at(static_cast<std::size_t>(own));
   batch.step = step;
