@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -45,6 +46,14 @@ void for_each_piece(const at::Tensor& tensor, std::int64_t max_count, Piece&& pi
   }
 }
 
+// By default Open MPI sends the bulk of a message over TCP once the receiver has asked for it. Two ranks that
+// exchange then send in turns, since the one's request queues behind the other's bulk. As plain fragments
+// both directions go at once. What mpirun was told wins.
+void let_both_directions_flow() {
+  if (setenv("OMPI_MCA_btl_tcp_flags", "send,inplace", /*overwrite=*/0) != 0)
+    spdlog::warn("OMPI_MCA_btl_tcp_flags: not set ({})", std::strerror(errno));
+}
+
 // Memory that MPI may still write to after a failed operation. Never freed: the process is about to end.
 void keep_for_ever(std::vector<at::Tensor> buffers) {
   static auto* kept = new std::vector<at::Tensor>;
@@ -67,6 +76,7 @@ MpiCommunicator::MpiCommunicator(std::int64_t max_count)
   int initialised = 0;
   check_mpi(MPI_Initialized(&initialised));
   if (!initialised) {
+    let_both_directions_flow();
     int provided = MPI_THREAD_SINGLE;
     const int result = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
     if (result != MPI_SUCCESS || provided < MPI_THREAD_SERIALIZED) {
