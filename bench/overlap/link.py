@@ -86,8 +86,8 @@ class Link:
 
     def sent(self):
         """Bytes that each end has put on the link so far."""
-        return [json.loads(call("ip", "-n", host, "-s", "-j", "link", "show", "dev", DEVICE))[0]["stats64"]["tx"]["bytes"]
-                for host in self.hosts]
+        shown = [json.loads(call("ip", "-n", host, "-s", "-j", "link", "show", "dev", DEVICE)) for host in self.hosts]
+        return [links[0]["stats64"]["tx"]["bytes"] for links in shown]
 
     def mpirun(self, program):
         """The command that runs one rank on each host. No shared memory between them, TCP over the link alone."""
