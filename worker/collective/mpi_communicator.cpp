@@ -47,8 +47,8 @@ void for_each_piece(const at::Tensor& tensor, std::int64_t max_count, Piece&& pi
 }
 
 // By default Open MPI sends the bulk of a message over TCP once the receiver has asked for it. Two ranks that
-// exchange then send in turns, since the one's request queues behind the other's bulk: half of the link's
-// rate (docs/results.md). As plain fragments both directions go at once. What mpirun was told wins.
+// exchange then send in turns, since the one's request queues behind the other's bulk. As plain fragments
+// both directions go at once. What mpirun was told wins.
 void let_both_directions_flow() {
   if (setenv("OMPI_MCA_btl_tcp_flags", "send,inplace", /*overwrite=*/0) != 0)
     spdlog::warn("OMPI_MCA_btl_tcp_flags: not set ({})", std::strerror(errno));
