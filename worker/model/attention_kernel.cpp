@@ -219,6 +219,22 @@ void attend_head_backward(const HeadShape& shape, const float* q, const float* k
   transpose(shape, k, padded, k_columns);
   transpose(shape, v, padded, v_columns);
   for_even_parts(shape.tokens, blocks.queries, [&](std::int64_t begin, std::int64_t size) {
+    // alpha a^T b, [tokens, width], of a block's a [queries, tokens] and b [queries, width]
+    const auto sum_over_queries = [&](const float* a, const float* b, std::int64_t b_row, float alpha,
+                                      float* c) {
+      multiply({.a = a,
+                .a_row = 1,
+                .a_column = padded,
+                .b = b,
+                .b_row = b_row,
+                .c = c,
+                .c_row = shape.stride,
+                .rows = shape.tokens,
+                .columns = shape.width,
+                .inner = size,
+                .alpha = alpha,
+                .adds = begin > 0});
+    };
     const float *q_here = q + begin * shape.stride, *d_here = d_out + begin * shape.out_stride;
     weights_of_block(shape, q_here, k_columns, size, padded, weights);
     multiply({.a = d_here,
@@ -244,30 +260,8 @@ void attend_head_backward(const HeadShape& shape, const float* q, const float* k
               .columns = shape.width,
               .inner = shape.tokens,
               .alpha = shape.scale});
-    // Over the queries: rows of the result are tokens, columns of the weights.
-    multiply({.a = weights,
-              .a_row = 1,
-              .a_column = padded,
-              .b = d_here,
-              .b_row = shape.out_stride,
-              .c = d_v,
-              .c_row = shape.stride,
-              .rows = shape.tokens,
-              .columns = shape.width,
-              .inner = size,
-              .adds = begin > 0});
-    multiply({.a = d_scores,
-              .a_row = 1,
-              .a_column = padded,
-              .b = q_here,
-              .b_row = shape.stride,
-              .c = d_k,
-              .c_row = shape.stride,
-              .rows = shape.tokens,
-              .columns = shape.width,
-              .inner = size,
-              .alpha = shape.scale,
-              .adds = begin > 0});
+    sum_over_queries(weights, d_here, shape.out_stride, 1, d_v);
+    sum_over_queries(d_scores, q_here, shape.stride, shape.scale, d_k);
   });
 }
 
