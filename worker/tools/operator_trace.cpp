@@ -81,6 +81,8 @@ std::vector<OperatorTime> trace_operators(const std::filesystem::path& file, at:
     throw;
   }
   const auto result = profiler::disableProfiler();
+  std::error_code was_not_there;
+  std::filesystem::remove(file, was_not_there);
   result->save(file.string());  // says nothing of its failures
   if (!std::filesystem::exists(file)) throw IoError(fmt::format("{}: cannot write the trace", file.string()));
   return own_times(result->events(), device.is_cuda());
