@@ -2,11 +2,13 @@
 
 #include <ATen/autocast_mode.h>
 #include <ATen/record_function.h>
+#include <c10/core/InferenceMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "worker/model/attention_kernel.h"
 #include "worker/model/cpu_products.h"
@@ -108,7 +110,10 @@ void attend_backward(const Piece& piece, const at::Tensor& qkv, const at::Tensor
 /// work(piece), below autograd and autocast, over all threads.
 template <typename Work>
 void for_each_piece(const Cut& cut, const Work& work) {
+  const bool inference = c10::InferenceMode::is_enabled();  // of this thread; the others must be told
   in_parallel(cut.num_pieces(), [&](std::int64_t i) {
+    std::optional<c10::InferenceMode> as_here;
+    if (inference) as_here.emplace();
     const at::AutoDispatchBelowAutograd below_autograd;
     const at::DisableRecordFunctionGuard as_one_operator;  // of which cost.cpp and the profiler know
     const c10::impl::ExcludeDispatchKeyGuard below_autocast(c10::autocast_dispatch_keyset);

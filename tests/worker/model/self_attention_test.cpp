@@ -1,6 +1,7 @@
 #include "worker/model/self_attention.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
 #include "tests/worker/model/products.h"
@@ -65,6 +66,21 @@ TEST_P(SelfAttention, GivesTheSameBitsForAnyNumberOfThreads) {
 }
 
 // One token; a tile's edges; widths with and without a kernel; rows so long that queries come in blocks.
+/// As an evaluation runs it; the mode is each thread's own.
+TEST_P(SelfAttention, RunsInInferenceModeOnSeveralThreads) {
+  for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+    const at::Tensor qkv = draw(type);
+    const at::Tensor wanted = self_attention(qkv);
+    const int before = at::get_num_threads();
+    at::set_num_threads(3);
+    {
+      const c10::InferenceMode inference;
+      EXPECT_LT(distance(self_attention(qkv.clone()), wanted), 1e-6);
+    }
+    at::set_num_threads(before);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, SelfAttention,
                          ::testing::Values(Sizes{2, 1, 2, 16}, Sizes{3, 17, 2, 64}, Sizes{2, 197, 3, 64},
                                            Sizes{1, 50, 4, 48}, Sizes{2, 33, 2, 24}, Sizes{1, 700, 2, 32}));
