@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "common/error.h"
-#include "common/process.h"
+#include "common/module.h"
 
 namespace cosub::collective {
 namespace {
@@ -35,19 +35,13 @@ std::unique_ptr<Communicator> connect_nccl(Communicator& bootstrap) {
         fmt::format("no GPU on the host of rank {}: {}. Use device: cpu, or a host with an NVIDIA driver",
                     bootstrap.rank(), reason));
   }
-  const auto path = executable_folder() / ".." / "lib" / "libcosub_nccl.so";
+  const std::filesystem::path path = module_path("cosub_nccl");
   if (!std::filesystem::exists(path)) {
-    throw IoError(
-        fmt::format("{} is missing: build with CUDA and NCCL (-DCOSUB_WITH_CUDA=ON), or use device: cpu",
-                    path.lexically_normal().string()));
+    throw IoError(fmt::format(
+        "{} is missing: build with CUDA and NCCL (-DCOSUB_WITH_CUDA=ON), or use device: cpu", path.string()));
   }
-  // Never closed: LibTorch's CUDA half registers itself for the life of the process.
-  void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (module == nullptr) throw IoError(fmt::format("cannot load the NCCL module: {}", dlerror()));
-  const auto make = reinterpret_cast<NcclFactory>(dlsym(module, kNcclFactoryName));
-  if (make == nullptr) throw IoError(fmt::format("{} is not our NCCL module: {}", path.string(), dlerror()));
   std::unique_ptr<Communicator> made;
-  make(bootstrap, made);
+  reinterpret_cast<NcclFactory>(load_function(path, kNcclFactoryName))(bootstrap, made);
   return made;
 }
 
