@@ -225,6 +225,7 @@ struct StageConfig {
   NonFinite non_finite = NonFinite::kStop;
   std::int64_t check_parameters_every_steps = 1000;  // that all ranks hold the same; 0: never
   std::string device = "auto";                       // auto | cpu | cuda
+  bool cuda_graph = true;                            // a GPU gets a whole step at once, where it can
   std::int64_t log_every_steps = 10;
   std::chrono::milliseconds collective_timeout = std::chrono::minutes(5);
   std::vector<SubmodelConfig> submodels;  // evaluate

@@ -271,6 +271,8 @@ const Fields<StageConfig>& stage_fields() {
                Effect::kNone)
           .add("device", &StageConfig::device, words({"auto", "cpu", "cuda"}),
                "auto: a GPU where there is one")
+          .add("cuda_graph", &StageConfig::cuda_graph, flag(),
+               "a GPU gets a whole step as one CUDA graph, where its shapes are fixed", Effect::kNone)
           .add("log_every_steps", &StageConfig::log_every_steps, whole(whole_at_least(1)),
                "steps between two log lines", Effect::kNone)
           .add("collective_timeout", &StageConfig::collective_timeout, duration(milliseconds(1)),

@@ -202,18 +202,22 @@ void BatchStatistics::write_to(const at::Tensor& flat) {
   }
 }
 
-void BatchStatistics::update_running(const at::Tensor& flat_sum, std::int64_t num_microbatches) {
+void BatchStatistics::update_running(const at::Tensor& flat_sum, std::int64_t num_microbatches,
+                                     const at::Tensor& applies) {
   TORCH_CHECK(flat_sum.dim() == 1 && flat_sum.size(0) == size(), "BatchStatistics: the sum must be [size()]");
   const at::NoGradGuard no_grad;
   std::int64_t offset = 0;
   for (BatchNorm2d* layer : layers_) {
     const std::int64_t channels = layer->running_mean.size(0);
     const double share = layer->momentum_ / static_cast<double>(num_microbatches);
-    layer->running_mean.mul_(1.0 - layer->momentum_).add_(flat_sum.narrow(0, offset, channels), share);
-    layer->running_var.mul_(1.0 - layer->momentum_)
-        .add_(flat_sum.narrow(0, offset + channels, channels), share);
-    layer->num_batches_tracked.add_(1);
-    offset += 2 * channels;
+    for (at::Tensor* running : {&layer->running_mean, &layer->running_var}) {
+      const at::Tensor next =
+          running->mul(1.0 - layer->momentum_).add_(flat_sum.narrow(0, offset, channels), share);
+      running->copy_(applies.defined() ? at::where(applies.ne(0), next, *running) : next);
+      offset += channels;
+    }
+    if (applies.defined()) layer->num_batches_tracked.add_(applies.to(at::kLong));
+    if (!applies.defined()) layer->num_batches_tracked.add_(1);
   }
 }
 

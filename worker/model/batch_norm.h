@@ -33,8 +33,10 @@ class BatchStatistics {
   /// all).
   void write_to(const at::Tensor& flat);
   /// running = (1-momentum) * running + momentum * mean over microbatches, given the sum over
-  /// `num_microbatches`.
-  void update_running(const at::Tensor& flat_sum, std::int64_t num_microbatches);
+  /// `num_microbatches`. `applies`: undefined, or [] on the layers' device: where it is 0 nothing changes,
+  /// whatever the sum holds.
+  void update_running(const at::Tensor& flat_sum, std::int64_t num_microbatches,
+                      const at::Tensor& applies = {});
   /// From now on every training forward takes mean and variance over the rows of all ranks of the group that
   /// `gather` joins, each of which must run the same passes, with at least one row in each layer; these are
   /// also what write_to's buffer gets, on each rank. The gradients of weight and bias stay those of this

@@ -67,6 +67,15 @@ at::Tensor repeat_rows(const at::Tensor& x, std::int64_t views) {
 
 }  // namespace
 
+at::Tensor KeptRows::all_rows(bool pinned) const {
+  std::int64_t size = 0;
+  for (const Branch& branch : branches) size += static_cast<std::int64_t>(branch.rows.size());
+  at::Tensor rows = at::empty({size}, at::TensorOptions(at::kLong).pinned_memory(pinned));
+  std::int64_t* to = rows.mutable_data_ptr<std::int64_t>();
+  for (const Branch& branch : branches) to = std::copy(branch.rows.begin(), branch.rows.end(), to);
+  return rows;
+}
+
 double effective_drop_rate(double drop_rate, DepthMode mode, std::int64_t images) {
   if (mode == DepthMode::kBernoulli) return drop_rate;
   return 1.0 - static_cast<double>(kept_count(drop_rate, images)) / static_cast<double>(images);
@@ -123,6 +132,13 @@ void ResidualSeam::begin(Pass pass) {
   }
   pass_ = std::move(pass);
   rows_.assign(branches_.size(), at::Tensor());
+  if (!pass_.rows.defined()) return;
+  std::int64_t offset = 0;
+  for (std::size_t i = 0; i < branches_.size(); ++i) {
+    const auto count = static_cast<std::int64_t>(pass_.kept.branches.at(i).rows.size());
+    rows_[i] = pass_.rows.narrow(0, offset, count);
+    offset += count;
+  }
 }
 
 at::Tensor ResidualSeam::start(const at::Tensor& images) const {

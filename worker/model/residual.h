@@ -25,6 +25,9 @@ struct KeptRows {
     double scale = 1.0;              // applied to the branch's output: B/K fixed, 1/(1-d) Bernoulli
   };
   std::vector<Branch> branches;
+
+  /// The rows of all branches, one after the other: [n] int64, in pinned memory where `pinned`.
+  at::Tensor all_rows(bool pinned) const;
 };
 
 /// A branch as the model declares it while it is built, in execution order.
@@ -45,6 +48,7 @@ struct Pass {
   std::int64_t views = 1;           // 2 for cosub: rows [0,B) are submodel 1, [B,2B) submodel 2
   bool share_stem = true;           // run what comes before the first branch that can drop on B rows
   KeptRows kept;                    // kTrain
+  at::Tensor rows;                  // kept.all_rows() on the model's device, or undefined: copied when needed
   std::vector<bool> keep_block;     // kSubmodel: by block index; a block left out keeps its shortcut alone
   std::vector<double> block_scale;  // kSubmodel: factor of the kept blocks' branches; empty: 1
 };
@@ -112,7 +116,7 @@ class ResidualSeam {
   std::vector<BranchInfo> branches_;
   bool recompute_ = false;
   Pass pass_;
-  std::vector<at::Tensor> rows_;  // pass_.kept as tensors, made when first needed
+  std::vector<at::Tensor> rows_;  // by branch: views of pass_.rows, or made of pass_.kept when first needed
 };
 
 }  // namespace cosub::model

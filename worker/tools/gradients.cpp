@@ -79,7 +79,7 @@ ExitCode run_gradients(const GradientsOptions& options) {
                                            .stride = step.own_microbatches().stride};
   data::TrainLoader loader(source, loading);
   const train::StepOutcome outcome =
-      step.run(snapshot.step, [&loader] { return loader.next(); }, /*learning_rate=*/0.0, {});
+      step.run(snapshot.step, [&loader] { return loader.next(); }, /*learning_rate=*/0.0, {}).value();
   if (communicator->rank() == 0) {
     checkpoint::save_tensors(options.output, named_gradients(state, step.vector()));
     fmt::print("step {}: loss {:.6f}, gradient norm {:.6f}, {} rank(s); gradients in {}\n", snapshot.step,

@@ -31,7 +31,8 @@ StepRig::StepRig(config::StageConfig stage, std::int64_t accumulate, std::uint64
                                         .optimizer = *optimizer_,
                                         .ema = ema_ ? &*ema_ : nullptr,
                                         .communicator = communicator,
-                                        .clock = clock_},
+                                        .clock = clock_,
+                                        .graph = train::make_step_graph(stage_, device)},
                 stage_, seed);
   const collective::StridedRange own = step_->own_microbatches();
   for (std::int64_t m = own.begin; m < own.end; m += own.stride) microbatches_.push_back(draw(m, seed));
@@ -58,7 +59,7 @@ train::StepOutcome StepRig::run() {
     batch.step = next_step_;
     return batch;
   };
-  const train::StepOutcome outcome = step_->run(next_step_, take, stage_.optimizer.lr, {});
+  const train::StepOutcome outcome = step_->run(next_step_, take, stage_.optimizer.lr, {}).value();
   ++next_step_;
   if (!device_.is_cpu()) {
     c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());

@@ -10,6 +10,7 @@ namespace cosub::train {
 
 class AdamW final : public Optimizer {
  public:
+  using Optimizer::update;
   /// parameters: [n], for size, dtype and device.
   AdamW(config::OptimizerConfig options, std::vector<ParameterGroup> groups, const at::Tensor& parameters);
   void update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) override;

@@ -19,5 +19,8 @@ at::Tensor label_loss(const at::Tensor& logits, const at::Tensor& targets,
 /// With options.enabled false: logits [B, classes] and plain L(z, y).
 at::Tensor cosub_loss(const at::Tensor& logits, const at::Tensor& targets, const config::CosubConfig& options,
                       double lambda);
+/// lambda: [] of the targets' dtype, on their device; undefined: 0.
+at::Tensor cosub_loss(const at::Tensor& logits, const at::Tensor& targets, const config::CosubConfig& options,
+                      const at::Tensor& lambda);
 
 }  // namespace cosub::train

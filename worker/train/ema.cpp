@@ -17,6 +17,11 @@ void Ema::update(const at::Tensor& values, std::int64_t step) {
   average_.lerp_(values, 1 - decay_at(step));
 }
 
+void Ema::update(const at::Tensor& values, const UpdateScalars& scalars) {
+  const UpdateValues now = scalars.read();
+  if (now.applies) update(values, now.updates);
+}
+
 SwappedValues::SwappedValues(at::Tensor& values, const at::Tensor& other)
     : values_(values), before_(values.clone()) {
   values_.copy_(other);

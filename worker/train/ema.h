@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "worker/train/update_scalars.h"
+
 namespace cosub::train {
 
 class Ema {
@@ -16,6 +18,7 @@ class Ema {
   /// Starts at `values` (copied).
   Ema(const at::Tensor& values, double decay, bool warmup);
   void update(const at::Tensor& values, std::int64_t step);
+  void update(const at::Tensor& values, const UpdateScalars& scalars);  // of the update just made
   double decay_at(std::int64_t step) const;
   at::Tensor& average() { return average_; }
 

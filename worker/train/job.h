@@ -24,6 +24,7 @@ struct Job {
   at::Device device = at::kCPU;
   Telemetry& telemetry;
   collective::SideChannel& side_channel;  // told where this rank is
+  bool late_results = false;              // each step's are read while the next one runs
 
   const config::StageConfig& stage() const { return file.stage; }
   bool is_root() const { return communicator.rank() == 0; }

@@ -13,6 +13,7 @@ namespace cosub::train {
 
 class Lamb final : public Optimizer {
  public:
+  using Optimizer::update;
   /// parameters: [n], for size, dtype and device.
   Lamb(config::OptimizerConfig options, std::vector<ParameterGroup> groups, const at::Tensor& parameters);
   void update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) override;

@@ -33,6 +33,13 @@ std::vector<ParameterGroup> parameter_groups(const FlatState& state,
   return groups;
 }
 
+void Optimizer::update(const at::Tensor& values, const at::Tensor& gradients, const UpdateScalars& scalars) {
+  const UpdateValues now = scalars.read();
+  if (!now.applies) return;
+  if (now.gradient_factor < 1) gradients.mul_(now.gradient_factor);
+  update(values, gradients, now.updates, now.learning_rate);
+}
+
 at::Tensor Optimizer::add_state(const std::string& name, const at::Tensor& like) {
   return state_[name] = at::zeros_like(like);
 }

@@ -12,6 +12,7 @@
 
 #include "common/config/pipeline.h"
 #include "worker/train/flat_state.h"
+#include "worker/train/update_scalars.h"
 
 namespace cosub::train {
 
@@ -36,6 +37,8 @@ class Optimizer {
   /// values, gradients: [num_parameters], of one dtype (float32 or float64) and device; values are changed in
   /// place, gradients may be. `step` counts updates from 0.
   virtual void update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) = 0;
+  /// The same by numbers on the device. Clips the gradients; changes nothing where the step does not apply.
+  void update(const at::Tensor& values, const at::Tensor& gradients, const UpdateScalars& scalars);
 
   /// What the rule remembers, by the names that a checkpoint uses; laid out like values.
   const std::map<std::string, at::Tensor>& state() const { return state_; }

@@ -165,7 +165,8 @@ ExitCode run_connected(collective::Communicator& ranks, const RunOptions& option
           .communicator = *device.communicator,
           .device = device.device,
           .telemetry = telemetry,
-          .side_channel = side_channel};
+          .side_channel = side_channel,
+          .late_results = !device.device.is_cpu()};
   connect_reporter(job, options, attempt);
   ExitCode code = run_and_explain(job);
   if (code == ExitCode::kDone) telemetry.set_phase("done");

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "common/error.h"
 #include "worker/train/cosub_loss.h"
@@ -11,9 +12,6 @@
 
 namespace cosub::train {
 namespace {
-
-// Places in the vector's tail.
-enum Tail : std::int64_t { kLoss, kCorrect, kImages, kBadSamples, kStop, kCheckpoint, kTailSize };
 
 collective::StridedRange own_microbatches_of(const config::StageConfig& stage,
                                              const collective::Communicator& communicator) {
@@ -36,14 +34,20 @@ TrainStep::TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_
       stream_(stream),
       num_microbatches_(stage.batch.global / stage.batch.micro),
       lambda_(stage.cosub.lambda),
-      own_(own_microbatches_of(stage, parts_.communicator)) {
+      own_(own_microbatches_of(stage, parts_.communicator)),
+      inputs_(parts_.state.values().options(), /*fixed=*/parts_.graph != nullptr),
+      scalars_(parts_.state.values().device()),
+      sent_(parts_.late_results) {
   std::int64_t num_gradients = parts_.state.num_parameters();
   std::int64_t num_statistics = parts_.model.batch_statistics().size();
-  vector_ = at::zeros({num_gradients + num_statistics + kTailSize}, parts_.state.values().options());
+  vector_ = at::zeros({num_gradients + num_statistics + StepResults::kSums}, parts_.state.values().options());
   gradients_ = vector_.narrow(0, 0, num_gradients);
   statistics_ = vector_.narrow(0, num_gradients, num_statistics);
-  tail_ = vector_.narrow(0, num_gradients + num_statistics, kTailSize);
+  tail_ = vector_.narrow(0, num_gradients + num_statistics, StepResults::kSums);
   reduced_ = vector_;
+  const at::TensorOptions numbers = at::dtype(at::kDouble).device(vector_.device());
+  results_ = at::zeros({StepResults::kNumbers}, numbers);
+  alive_ = at::ones({}, numbers.dtype(at::kBool));
   parts_.state.bind_gradients(gradients_);
   reduction_ = make_reduction();
   if (reduction_->overlaps()) {
@@ -78,63 +82,105 @@ std::unique_ptr<collective::StepReduction> TrainStep::make_reduction() {
   return collective::make_grouped_reduction(parts_.communicator, sync_batch_norm_->group(), options);
 }
 
-StepOutcome TrainStep::run(std::int64_t step, const std::function<data::Microbatch()>& next,
-                           double learning_rate, Word word) {
+std::optional<StepOutcome> TrainStep::run(std::int64_t step, const std::function<data::Microbatch()>& next,
+                                          double learning_rate, Word word) {
   parts_.model.train();
-  reduction_->begin(step);
-  for (std::int64_t m = own_.begin; m < own_.end; m += own_.stride) {
-    data::Microbatch batch = parts_.clock.timed(Phase::kLoad, next);
-    run_microbatch(batch, word, /*is_last=*/m + own_.stride >= own_.end);
-  }
-  parts_.clock.timed(Phase::kReduce, [&] { reduced_ = reduction_->finish(); });
-
-  StepOutcome outcome = read_sums(step);
-  outcome.learning_rate = learning_rate;
-  if (outcome.skipped) {
-    ++skipped_steps_;
+  scalars_.at(UpdateScalars::kLearningRate).fill_(learning_rate);
+  if (!std::exchange(counts_updates_, true))
+    scalars_.at(UpdateScalars::kUpdates).fill_(static_cast<double>(step - skipped_steps_));
+  if (parts_.graph) {
+    for (std::size_t place = 0; place < num_own(); ++place) load(place, next, word);
+    parts_.graph->run([&] {
+      compute(
+          step, [this](std::size_t place) -> auto& { return inputs_.at(place); });
+    });
   } else {
-    parts_.clock.timed(Phase::kUpdate, [&] { update(step - skipped_steps_, outcome); });
+    compute(
+        step, [&](std::size_t) -> auto& { return load(0, next, word); });
   }
-  return outcome;
+  sent_.send(step, learning_rate, results_);
+  return checked(sent_.take_due());
 }
 
-void TrainStep::run_microbatch(const data::Microbatch& batch, Word word, bool is_last) {
-  const at::Tensor loss = forward(batch);
-  tail_[kStop].fill_(word.stop ? 1.0 : 0.0);
-  tail_[kCheckpoint].fill_(word.checkpoint ? 1.0 : 0.0);
-  if (is_last) reduction_->add_last(batch.index, vector_);
+std::optional<StepOutcome> TrainStep::last() {
+  return checked(sent_.take());
+}
+
+std::optional<StepOutcome> TrainStep::checked(std::optional<StepOutcome> outcome) {
+  if (!outcome || !outcome->skipped) return outcome;
+  ++skipped_steps_;
+  if (stage_.non_finite == config::NonFinite::kSkip) return outcome;
+  throw NonFiniteError(fmt::format(
+      "step {}: loss {} and gradient norm {}: training diverged. Nothing was updated. Try a lower "
+      "optimizer.lr, a longer schedule.warmup_epochs, or optimizer.clip_norm: 1; non_finite: skip "
+      "leaves single steps out.",
+      outcome->step, outcome->loss, outcome->gradient_norm));
+}
+
+std::size_t TrainStep::num_own() const {
+  return static_cast<std::size_t>((own_.end - own_.begin + own_.stride - 1) / own_.stride);
+}
+
+const MicrobatchInputs& TrainStep::load(std::size_t place, const std::function<data::Microbatch()>& next,
+                                        Word word) {
+  return put(place, parts_.clock.timed(Phase::kLoad, next), word);
+}
+
+const MicrobatchInputs& TrainStep::put(std::size_t place, const data::Microbatch& batch, Word word) {
+  return inputs_.put(
+      place, batch, pass_for(batch),
+      {lambda_, word.stop ? 1.0 : 0.0, word.checkpoint ? 1.0 : 0.0, static_cast<double>(batch.bad.size())});
+}
+
+/// All that the device does in a step. A graph replays it: no number of the host's that changes from step to
+/// step may be used here, but for what errors and metrics say.
+void TrainStep::compute(std::int64_t step,
+                        const std::function<const MicrobatchInputs&(std::size_t)>& microbatch) {
+  reduction_->begin(step);
+  for (std::size_t place = 0; place < num_own(); ++place)
+    run_microbatch(microbatch(place), /*is_last=*/place + 1 == num_own());
+  parts_.clock.timed(Phase::kReduce, [&] { reduced_ = reduction_->finish(); });
+  parts_.clock.timed(Phase::kUpdate, [&] {
+    decide();
+    update();
+  });
+}
+
+void TrainStep::run_microbatch(const MicrobatchInputs& inputs, bool is_last) {
+  const at::Tensor loss = forward(inputs);
+  if (is_last) reduction_->add_last(inputs.index, vector_);
   if (is_last && readiness_) readiness_->arm();
   parts_.clock.timed(Phase::kBackward, [&] { loss.backward(); });
   if (is_last && readiness_) readiness_->finish();
-  if (!is_last) parts_.clock.timed(Phase::kReduce, [&] { reduction_->add(batch.index, vector_); });
+  if (!is_last) parts_.clock.timed(Phase::kReduce, [&] { reduction_->add(inputs.index, vector_); });
 }
 
-/// Everything of the vector but gradients, word and what is not this microbatch's.
-at::Tensor TrainStep::forward(const data::Microbatch& batch) {
+/// Everything of the vector but gradients, and what is not this microbatch's.
+at::Tensor TrainStep::forward(const MicrobatchInputs& inputs) {
   vector_.zero_();
   parts_.model.batch_statistics().write_to(statistics_);
-  at::Tensor images = batch.images.to(vector_.options());
-  at::Tensor targets = batch.targets.to(vector_.options());
   at::Tensor logits, loss;
-  if (sync_batch_norm_) sync_batch_norm_->begin(batch.step, batch.index);
+  if (sync_batch_norm_) sync_batch_norm_->begin(inputs.step, inputs.index);
   parts_.clock.timed(Phase::kForward, [&] {
-    parts_.model.seam().begin(pass_for(batch));
+    parts_.model.seam().begin(inputs.pass);
     {
       const AutocastScope autocast(stage_.precision, vector_.device());
-      logits = parts_.model.forward(images);
+      logits = parts_.model.forward(inputs.images);
     }
     logits = logits.to(vector_.scalar_type());
+    const bool mixes = stage_.cosub.lambda != 0 || stage_.cosub.lambda_start != 0;
+    const at::Tensor lambda = mixes ? inputs.numbers.select(0, MicrobatchInputs::kLambda) : at::Tensor();
     // Each microbatch has the same number of images, so the sum over them is the mean over the global batch.
-    loss = cosub_loss(logits, targets, stage_.cosub, lambda_) / static_cast<double>(num_microbatches_);
+    loss = cosub_loss(logits, inputs.targets, stage_.cosub, lambda) / static_cast<double>(num_microbatches_);
   });
-  write_sums(batch, logits, loss);
+  write_sums(inputs, logits, loss);
   return loss;
 }
 
 bool TrainStep::is_finite(const data::Microbatch& batch) {
   parts_.model.train();
-  forward(batch).backward();
-  return tail_[kLoss].isfinite().item<bool>() && std::isfinite(global_norm(gradients_));
+  forward(put(0, batch, {})).backward();
+  return tail_[StepResults::kLoss].isfinite().item<bool>() && std::isfinite(global_norm(gradients_));
 }
 
 model::Pass TrainStep::pass_for(const data::Microbatch& batch) const {
@@ -150,47 +196,47 @@ model::Pass TrainStep::pass_for(const data::Microbatch& batch) const {
   return pass;
 }
 
-void TrainStep::write_sums(const data::Microbatch& batch, const at::Tensor& logits, const at::Tensor& loss) {
-  at::NoGradGuard no_grad;
-  std::int64_t images = batch.targets.size(0);
-  std::int64_t views = logits.size(0) / images;
-  at::Tensor wanted = batch.targets.argmax(1).to(logits.device()).repeat({views});
-  tail_[kLoss].copy_(loss.detach());
-  tail_[kCorrect].copy_(logits.detach().argmax(1).eq(wanted).sum().to(at::kFloat) /
-                        static_cast<double>(views));
-  tail_[kImages].fill_(static_cast<double>(images));
-  tail_[kBadSamples].fill_(static_cast<double>(batch.bad.size()));
+void TrainStep::write_sums(const MicrobatchInputs& inputs, const at::Tensor& logits, const at::Tensor& loss) {
+  const at::NoGradGuard no_grad;
+  const std::int64_t images = inputs.targets.size(0);
+  const std::int64_t views = logits.size(0) / images;
+  const at::Tensor wanted = inputs.targets.argmax(1).repeat({views});
+  tail_[StepResults::kLoss].copy_(loss.detach());
+  tail_[StepResults::kCorrect].copy_(logits.detach().argmax(1).eq(wanted).sum().to(at::kFloat) /
+                                     static_cast<double>(views));
+  tail_[StepResults::kImages].fill_(static_cast<double>(images));
+  const std::pair<StepResults::Sum, MicrobatchInputs::Number> given[] = {
+      {StepResults::kBadSamples, MicrobatchInputs::kBadSamples},
+      {StepResults::kStop, MicrobatchInputs::kStop},
+      {StepResults::kCheckpoint, MicrobatchInputs::kCheckpoint}};
+  for (const auto& [sum, number] : given) tail_[sum].copy_(inputs.numbers[number]);
 }
 
-StepOutcome TrainStep::read_sums(std::int64_t step) const {
-  at::Tensor tail = reduced_.narrow(0, reduced_.numel() - kTailSize, kTailSize).to(at::kCPU, at::kDouble);
-  const double* sums = tail.const_data_ptr<double>();
-  StepOutcome outcome;
-  outcome.loss = sums[kLoss];
-  outcome.correct = sums[kCorrect];
-  outcome.images = std::llround(sums[kImages]);
-  outcome.bad_samples = std::llround(sums[kBadSamples]);
-  outcome.word = {.stop = sums[kStop] > 0, .checkpoint = sums[kCheckpoint] > 0};
-  outcome.gradient_norm = global_norm(reduced_.narrow(0, 0, gradients_.numel()));
-  if (std::isfinite(outcome.loss) && std::isfinite(outcome.gradient_norm)) return outcome;
-  outcome.skipped = true;
-  if (stage_.non_finite == config::NonFinite::kSkip) return outcome;
-  throw NonFiniteError(fmt::format(
-      "step {}: loss {} and gradient norm {}: training diverged. Nothing was updated. Try a lower "
-      "optimizer.lr, a longer schedule.warmup_epochs, or optimizer.clip_norm: 1; non_finite: skip "
-      "leaves single steps out.",
-      step, outcome.loss, outcome.gradient_norm));
+/// Whether the step applies, and what the update needs to know.
+void TrainStep::decide() {
+  const at::NoGradGuard no_grad;
+  results_.narrow(0, 0, StepResults::kSums)
+      .copy_(reduced_.narrow(0, reduced_.numel() - StepResults::kSums, StepResults::kSums));
+  const at::Tensor norm = norm_of(reduced_.narrow(0, 0, gradients_.numel()));
+  const at::Tensor finite = results_[StepResults::kLoss].isfinite().logical_and_(norm.isfinite());
+  results_[StepResults::kNorm].copy_(norm);
+  results_[StepResults::kFinite].copy_(finite);
+  if (stage_.non_finite == config::NonFinite::kStop) alive_.logical_and_(finite);
+  const at::Tensor factor = clip_factor(norm, stage_.optimizer.clip_norm);
+  scalars_.at(UpdateScalars::kApplies).copy_(alive_.logical_and(finite));
+  scalars_.at(UpdateScalars::kGradientFactor).copy_(factor);
+  scalars_.at(UpdateScalars::kGradientNorm).copy_(norm * factor);
 }
 
-void TrainStep::update(std::int64_t updates, StepOutcome& outcome) {
-  at::NoGradGuard no_grad;
+void TrainStep::update() {
+  const at::NoGradGuard no_grad;
   const at::Tensor gradients = reduced_.narrow(0, 0, gradients_.numel());
-  clip_to_norm(gradients, outcome.gradient_norm, stage_.optimizer.clip_norm);
-  parts_.optimizer.update(parts_.state.values().narrow(0, 0, gradients.numel()), gradients, updates,
-                          outcome.learning_rate);
+  parts_.optimizer.update(parts_.state.values().narrow(0, 0, gradients.numel()), gradients, scalars_);
+  const at::Tensor applies = scalars_.at(UpdateScalars::kApplies);
   parts_.model.batch_statistics().update_running(reduced_.narrow(0, gradients.numel(), statistics_.numel()),
-                                                 num_microbatches_);
-  if (parts_.ema != nullptr) parts_.ema->update(parts_.state.values(), updates);
+                                                 num_microbatches_, applies);
+  if (parts_.ema != nullptr) parts_.ema->update(parts_.state.values(), scalars_);
+  scalars_.at(UpdateScalars::kUpdates).add_(applies);
 }
 
 }  // namespace cosub::train

@@ -44,7 +44,9 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
                        .on_bucket =
                            [&job](std::int64_t step, std::int64_t bucket, std::int64_t num_buckets) {
                              job.side_channel.exchanging(step, bucket, num_buckets);
-                           }},
+                           },
+                       .graph = make_step_graph(job_.stage(), job_.device),
+                       .late_results = job_.late_results},
       job_.stage(), job_.stream);
   clock_.on_enter([this](Phase phase) { entered(phase); });
   step_->set_skipped_steps(progress_.skipped_steps);
@@ -72,7 +74,7 @@ void Trainer::entered(Phase phase) {
     }
     throw std::logic_error("unknown phase");
   };
-  job_.side_channel.at({.step = progress_.step, .phase = place(), .microbatch = microbatch_});
+  job_.side_channel.at({.step = started_, .phase = place(), .microbatch = microbatch_});
 }
 
 void Trainer::check_batch() const {
@@ -179,51 +181,81 @@ data::TrainLoader Trainer::open_loader(std::int64_t first_step, std::int64_t end
 }
 
 bool Trainer::train() {
-  if (progress_.step >= schedule_.total_steps()) return true;
-  const config::StageConfig& stage = job_.stage();
-  data::TrainLoader loader = open_loader(progress_.step, schedule_.total_steps());
-  last_checkpoint_ = Clock::now();
-  while (progress_.step < schedule_.total_steps()) {
-    StepOutcome outcome = run_step(loader);
-    check_parameters();
-    bool last = progress_.step == schedule_.total_steps();
-    if (progress_.interval.steps >= stage.log_every_steps || (last && progress_.interval.steps > 0))
-      log_interval(outcome);
-    if (last) break;
-    if (outcome.word.stop) {
+  started_ = progress_.step;
+  if (started_ >= schedule_.total_steps()) return true;
+  data::TrainLoader loader = open_loader(started_, schedule_.total_steps());
+  last_checkpoint_ = settled_ = Clock::now();
+  while (true) {
+    if (const std::optional<StepOutcome> outcome = start_step(loader)) settle(*outcome);
+    while (progress_.step < started_ && must_settle())
+      settle(explained([&] { return step_->last(); }).value());
+    if (progress_.step < started_) continue;  // still on its way to us: nothing is due
+    if (started_ == schedule_.total_steps()) return true;
+    const Word asked = std::exchange(asked_, {});
+    if (asked.stop) {
       if (job_.is_root()) spdlog::info("stopping after step {} as asked, with a checkpoint", progress_.step);
       return false;
     }
     if (validation_due()) validate();
-    if (outcome.word.checkpoint) commit_checkpoint();
+    if (asked.checkpoint) commit_checkpoint();
+    take_seconds();  // neither belongs to the next step
   }
-  return true;
 }
 
-StepOutcome Trainer::run_step(data::TrainLoader& loader) {
-  Clock::time_point start = Clock::now();
+/// What may be due after the steps that have been started is decided by all ranks alike, from what they know
+/// of the settled ones.
+bool Trainer::must_settle() const {
+  const config::StageConfig& stage = job_.stage();
+  const auto at_multiple_of = [this](std::int64_t every) { return every > 0 && started_ % every == 0; };
+  return started_ == schedule_.total_steps() || asked_.stop || asked_.checkpoint ||
+         at_multiple_of(stage.checkpoint.every_steps) || at_multiple_of(stage.check_parameters_every_steps) ||
+         at_multiple_of(plan_.steps_per_epoch());
+}
+
+std::optional<StepOutcome> Trainer::start_step(data::TrainLoader& loader) {
   microbatch_ = -1;
-  Word word{.stop = stop_requested(), .checkpoint = job_.is_root() && checkpoint_due()};
+  const Word word{.stop = stop_requested(), .checkpoint = job_.is_root() && checkpoint_due()};
   const auto next = [&] {
     data::Microbatch batch = loader.next();
     bad_samples_.keep_new(batch.bad);
     return batch;
   };
-  step_->set_lambda(lambda_at(job_.stage().cosub, plan_.steps_per_epoch(), progress_.step));
-  StepOutcome outcome;
+  step_->set_lambda(lambda_at(job_.stage().cosub, plan_.steps_per_epoch(), started_));
+  return explained([&] {
+    auto outcome = step_->run(started_, next, schedule_.learning_rate(started_), word);
+    ++started_;
+    return outcome;
+  });
+}
+
+template <typename Get>
+std::optional<StepOutcome> Trainer::explained(Get&& get) {
   try {
-    outcome = step_->run(progress_.step, next, schedule_.learning_rate(progress_.step), word);
+    return get();
   } catch (const NonFiniteError&) {
     explain_non_finite(progress_.step);
     throw;
   }
+}
+
+void Trainer::settle(const StepOutcome& outcome) {
+  asked_.stop |= outcome.word.stop;
+  asked_.checkpoint |= outcome.word.checkpoint;
   if (outcome.skipped) skipped(outcome);
-  double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const double seconds = take_seconds();
   add_bad_samples(outcome);
   const std::array<double, 6> phase_seconds = clock_.take();
   count(outcome, seconds, phase_seconds[static_cast<std::size_t>(Phase::kLoad)]);
   job_.telemetry.step_done(outcome, seconds, phase_seconds);
-  return outcome;
+  check_parameters();
+  const bool last = progress_.step == schedule_.total_steps();
+  if (progress_.interval.steps >= job_.stage().log_every_steps || (last && progress_.interval.steps > 0))
+    log_interval(outcome);
+}
+
+/// Since it was last asked: between two settled steps, what a step takes.
+double Trainer::take_seconds() {
+  return std::chrono::duration<double>(Clock::now() - std::exchange(settled_, Clock::now())).count();
 }
 
 /// Every draw is keyed, so the step can be had once more, microbatch by microbatch.
@@ -237,6 +269,7 @@ void Trainer::explain_non_finite(std::int64_t step) {
       step, job_.communicator.rank(), file.string());
 }
 
+/// With late results the next step has been made meanwhile: it is explained with the weights after that.
 void Trainer::skipped(const StepOutcome& outcome) {
   constexpr std::int64_t kMostInARow = 20, kMostExplained = 3;
   progress_.skipped_steps = step_->skipped_steps();
@@ -270,7 +303,8 @@ void Trainer::add_bad_samples(const StepOutcome& outcome) {
 void Trainer::count(const StepOutcome& outcome, double seconds, double wait_seconds) {
   ++progress_.step;
   set_current_step(progress_.step);
-  job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kBetween});
+  if (progress_.step == started_)
+    job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kBetween});
   IntervalSums& interval = progress_.interval;
   if (!outcome.skipped) {
     skipped_in_a_row_ = 0;
@@ -331,7 +365,7 @@ void Trainer::log_interval(const StepOutcome& outcome) {
 
 bool Trainer::checkpoint_due() const {
   const config::CheckpointConfig& options = job_.stage().checkpoint;
-  bool by_steps = options.every_steps > 0 && (progress_.step + 1) % options.every_steps == 0;
+  bool by_steps = options.every_steps > 0 && (started_ + 1) % options.every_steps == 0;
   return by_steps || Clock::now() - last_checkpoint_ >= options.every;
 }
 

@@ -47,11 +47,16 @@ class Trainer {
   void restore();
   bool train();
   data::TrainLoader open_loader(std::int64_t first_step, std::int64_t end_step) const;
-  StepOutcome run_step(data::TrainLoader& loader);
+  std::optional<StepOutcome> start_step(data::TrainLoader& loader);
+  void settle(const StepOutcome& outcome);
+  bool must_settle() const;
+  template <typename Get>
+  std::optional<StepOutcome> explained(Get&& get);
   void explain_non_finite(std::int64_t step);
   void skipped(const StepOutcome& outcome);
   void check_parameters();
   void count(const StepOutcome& outcome, double seconds, double wait_seconds);
+  double take_seconds();
   void add_bad_samples(const StepOutcome& outcome);
   void log_interval(const StepOutcome& outcome);
   bool checkpoint_due() const;
@@ -73,7 +78,10 @@ class Trainer {
   std::optional<checkpoint::Store> store_;  // rank 0
   std::optional<MetricsCsv> csv_;           // rank 0
   PhaseClock clock_;
+  std::int64_t started_ = 0;      // steps; progress_.step of them are settled: their outcome is known
   std::int64_t microbatch_ = -1;  // under way, of this rank's
+  Word asked_;                    // by the steps that are settled, and not done yet
+  Clock::time_point settled_ = Clock::now();
   TrainingProgress progress_;
   BadSamples bad_samples_;
   std::int64_t skipped_in_a_row_ = 0;

@@ -46,8 +46,10 @@ class Step : public ::testing::Test {
 
   StepOutcome run(TrainStep& step, double learning_rate, Word word = {}) {
     auto next = batches_.begin();
-    return step.run(
-        0, [&next] { return *next++; }, learning_rate, word);
+    return step
+        .run(
+            0, [&next] { return *next++; }, learning_rate, word)
+        .value();
   }
 
   testing::TemporaryFolder folder_;
@@ -164,9 +166,10 @@ TEST_F(Step, RunsEveryFamilyInBfloat16) {
           .targets = at::one_hot(at::arange(4).remainder(model.classes), model.classes).to(at::kFloat)};
       stage_.batch = {.global = 4, .micro = 4};
       stage_.precision = config::Precision::kFp32;
-      const double wanted = make_step().run(0, [&] { return batch; }, 0, {}).loss;
+      const double wanted = make_step().run(0, [&] { return batch; }, 0, {})->loss;
       stage_.precision = config::Precision::kBf16;
-      EXPECT_NEAR(make_step().run(0, [&] { return batch; }, 0, {}).loss, wanted, 0.03 * wanted) << model.name;
+      EXPECT_NEAR(make_step().run(0, [&] { return batch; }, 0, {})->loss, wanted, 0.03 * wanted)
+          << model.name;
     }
   }
 }

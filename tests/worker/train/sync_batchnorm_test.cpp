@@ -96,7 +96,8 @@ class SyncBatchnorm : public ::testing::Test {
                  .begin = step.own_microbatches().begin,
                  .end = step.own_microbatches().end,
                  .stride = step.own_microbatches().stride});
-    const StepOutcome outcome = step.run(0, [&loader] { return loader.next(); }, /*learning_rate=*/0.0, {});
+    const StepOutcome outcome =
+        step.run(0, [&loader] { return loader.next(); }, /*learning_rate=*/0.0, {}).value();
     return {outcome.loss, step.vector().narrow(0, 0, state.num_parameters()).clone(), state.values().clone()};
   }
 

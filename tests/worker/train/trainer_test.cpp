@@ -37,6 +37,7 @@ class TrainerTest : public ::testing::Test {
   };
   End run(const config::StageFile& file) {
     testing::ToyJob job(file, alone_);
+    job.job.late_results = late_results_;
     Trainer trainer = job.trainer();
     ExitCode code = trainer.run();
     return {code, trainer.state().hash(), trainer.ema() ? trainer.ema()->average().clone() : at::Tensor(),
@@ -66,6 +67,7 @@ class TrainerTest : public ::testing::Test {
 
   testing::TemporaryFolder folder_;
   collective::SingleCommunicator alone_;
+  bool late_results_ = false;
 };
 
 TEST_F(TrainerTest, NvjpegOnCpusIsRefusedBeforeTheFirstStep) {
@@ -175,6 +177,48 @@ TEST_F(TrainerTest, StopsAfterTheStepWithACheckpointAndGoesOn) {
   EXPECT_EQ(stopped.progress.step, 1);
   EXPECT_FALSE(std::filesystem::exists(file.stage_folder / "result.json"));
   clear_stop();
+  EXPECT_EQ(run(file).hash, whole.hash);
+}
+
+/// As on a GPU, where a step is started before the numbers of the one before it are known.
+TEST_F(TrainerTest, LateResultsShowInNoNumberOfTheRun) {
+  const End whole = run(stage("prompt", testing::toy_resnet(), 2));
+  late_results_ = true;
+  const config::StageFile file = stage("late", testing::toy_resnet(), 2);
+  const End late = run(file);
+  EXPECT_EQ(late.hash, whole.hash);
+  EXPECT_TRUE(late.ema.equal(whole.ema));
+  EXPECT_EQ(late.progress.step, whole.progress.step);
+  EXPECT_EQ(late.progress.images, whole.progress.images);
+  EXPECT_EQ(late.progress.val_top1, whole.progress.val_top1);
+  for (const int decisive : {0, 1, 2, 3, 4, 5, 8})  // not speed, not waiting
+    EXPECT_EQ(column(file.stage_folder / "metrics.csv", decisive),
+              column(folder_ / "prompt" / "metrics.csv", decisive))
+        << decisive;
+}
+
+TEST_F(TrainerTest, WithLateResultsAStopComesAfterTheStepThatIsUnderWay) {
+  const End whole = run(stage("whole", testing::toy_resnet(), 1));
+  late_results_ = true;
+  const config::StageFile file = stage("stopped", testing::toy_resnet(), 1);
+  request_stop();
+  const End stopped = run(file);
+  EXPECT_EQ(stopped.code, ExitCode::kInterrupted);
+  EXPECT_EQ(stopped.progress.step, 2);
+  clear_stop();
+  EXPECT_EQ(run(file).hash, whole.hash);
+}
+
+TEST_F(TrainerTest, WithLateResultsCheckpointsByStepsAreOnTheDot) {
+  const End whole = run(stage("whole", testing::toy_vit(), 2));
+  late_results_ = true;
+  config::StageFile file = stage("resumed", testing::toy_vit(), 2);
+  file.stage.checkpoint.every_steps = 5;
+  file.stage.checkpoint.keep = 9;
+  run(file);
+  EXPECT_TRUE(std::filesystem::exists(file.stage_folder / "checkpoints" / "step-000000005"));
+  EXPECT_TRUE(std::filesystem::exists(file.stage_folder / "checkpoints" / "step-000000010"));
+  forget_after(file, 5);
   EXPECT_EQ(run(file).hash, whole.hash);
 }
 
