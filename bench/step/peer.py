@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The cosub step of timm and PyTorch: DeiT's training loop (facebookresearch/deit engine.py: both views
 concatenated along the rows, BCE with logits, targets of one half the other's sigmoid, detached) on a timm
-model. Runs one step for each line on stdin and answers with its seconds and loss.
+model. Runs one step for each line on stdin and answers with its seconds and loss, and the
+most bytes of tensors so far on the GPU.
 
 --rows mask: every branch runs on all rows and dropped ones are multiplied by zero, as timm's DropPath does.
 --rows subset: branches run on the kept rows, as in DINOv2 (index_select, index_add).
@@ -20,8 +21,8 @@ from safetensors.torch import load_file
 class Rows:
     """The kept rows of each branch of the step at hand: what eager and compiled blocks read."""
 
-    def __init__(self, kept):
-        self.steps = [[None if rows is None else torch.tensor(rows) for rows in step[0]] for step in kept]
+    def __init__(self, kept, device):
+        self.steps = [[None if rows is None else torch.tensor(rows, device=device) for rows in step[0]] for step in kept]
         self.now = []
 
     def take(self, step):
@@ -72,15 +73,18 @@ class Model(torch.nn.Module):
 class Training:
     def __init__(self, options):
         torch.set_num_threads(options.threads)
-        inputs = load_file(options.inputs)
+        self.device = torch.device(options.device)
+        if options.bf16:  # what is not autocast: as in ours
+            torch.set_float32_matmul_precision("high")
+        inputs = load_file(options.inputs, device=options.device)
         self.images, self.targets = inputs["input"], inputs["target"]
         self.bf16 = options.bf16
         with open(options.kept_rows) as file:
-            self.rows = Rows(json.load(file))
+            self.rows = Rows(json.load(file), self.device)
         vit = timm.create_model(options.model, num_classes=self.targets.shape[1], img_size=self.images.shape[-1])
         if options.weights:
             vit.load_state_dict(load_file(options.weights))
-        vit.train()
+        vit.to(self.device).train()
         self.model = Model(vit, mask if options.rows == "mask" else subset)
         decayed = [p for n, p in vit.named_parameters() if p.ndim > 1 and n not in vit.no_weight_decay()]
         others = [p for n, p in vit.named_parameters() if p.ndim <= 1 or n in vit.no_weight_decay()]
@@ -94,7 +98,7 @@ class Training:
 
     def step(self):
         self.rows.take(self.count)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.forward(torch.cat([self.images, self.images]), self.rows.now)
         one, two = logits.float().chunk(2)
         loss = 0.25 * (self.criterion(one, self.targets) + self.criterion(two, self.targets)
@@ -107,7 +111,12 @@ class Training:
             decay = min(0.9999, (1 + self.count) / (10 + self.count))
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
         self.count += 1
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         return loss.item()
+
+    def peak_bytes(self):
+        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else 0
 
 
 def parse():
@@ -117,6 +126,7 @@ def parse():
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--weights", help="default: timm's own draw")
     parser.add_argument("--inputs", required=True)
     parser.add_argument("--kept-rows", required=True)
@@ -128,7 +138,7 @@ def main():
     for _ in sys.stdin:
         start = time.perf_counter()
         loss = training.step()
-        print(f"{time.perf_counter() - start:.6f} {loss:.7f}", flush=True)
+        print(f"{time.perf_counter() - start:.6f} {loss:.7f} {training.peak_bytes()}", flush=True)
 
 
 if __name__ == "__main__":

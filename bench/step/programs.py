@@ -17,16 +17,20 @@ class Settings:
     images: int
     threads: int
     steps: int  # at most
+    device: str = "cpu"
+    ours_more: tuple = ()  # arguments of cosub bench step
 
     def ours(self, rate, precision="fp32", weights=True, extra=()):
         command = [str(self.worker), "bench", "step", "--on-request", "--model", self.model, "--images",
                    str(self.images), "--drop-rate", str(rate), "--precision", precision, "--threads",
-                   str(self.threads), "--device", "cpu", "--warm-up", "0", "--steps", str(self.steps), *extra]
+                   str(self.threads), "--device", self.device, "--warm-up", "0", "--steps", str(self.steps),
+                   *self.ours_more, *extra]
         return command + (["--weights", str(self.weights)] if weights else [])
 
     def peer(self, rate, rows, precision="fp32", compiled=False, weights=True):
         command = [str(self.python), "bench/step/peer.py", "--model", self.model, "--rows", rows, "--threads",
-                   str(self.threads), "--inputs", str(self.inputs), "--kept-rows", str(self.kept_rows(rate))]
+                   str(self.threads), "--device", self.device, "--inputs", str(self.inputs), "--kept-rows",
+                   str(self.kept_rows(rate))]
         return (command + (["--weights", str(self.weights)] if weights else [])
                 + (["--bf16"] if precision == "bf16" else []) + (["--compile"] if compiled else []))
 
@@ -54,7 +58,8 @@ class Settings:
 
 
 class Program:
-    """A live process. step() -> (seconds, loss); started: when it was started, by time.monotonic()."""
+    """A live process. step() -> (seconds, loss); started: when it was started, by time.monotonic(); peak_bytes: of
+    tensors on the GPU so far."""
 
     def __init__(self, command, threads):
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
@@ -66,8 +71,9 @@ class Program:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline().split()
-        if len(answer) != 2:
+        if len(answer) != 3:
             raise RuntimeError(f"no answer from: {' '.join(self.process.args)}")
+        self.peak_bytes = int(answer[2])
         return float(answer[0]), float(answer[1])
 
     def __enter__(self):

@@ -55,6 +55,8 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
   sub.add_option("--ema", stage.ema, "decay of the moving average; 0: none")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  sub.add_flag("--cuda-graph,!--no-cuda-graph", stage.cuda_graph,
+               "a GPU gets a step as one graph (default), or kernel by kernel");
   sub.add_flag("--activation-checkpointing", stage.model.activation_checkpointing,
                "branches are computed again in the backward pass");
 }

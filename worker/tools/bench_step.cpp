@@ -52,13 +52,13 @@ void write_what_is_wanted(const BenchStepOptions& options, StepRig& rig) {
   if (!options.kept_rows.empty()) write_kept_rows(options, rig);
 }
 
-ExitCode serve(const BenchStepOptions& options, StepRig& rig) {
+ExitCode serve(const BenchStepOptions& options, StepRig& rig, at::Device device) {
   std::string line;
   for (std::int64_t step = 0; step < options.warm_up + options.steps && std::getline(std::cin, line);
        ++step) {
     const Clock::time_point start = Clock::now();
     const train::StepOutcome outcome = rig.run();
-    fmt::print("{:.6f} {:.7f}\n", seconds_since(start), outcome.loss);
+    fmt::print("{:.6f} {:.7f} {}\n", seconds_since(start), outcome.loss, device_peak_bytes(device));
     std::fflush(stdout);
   }
   return ExitCode::kDone;
@@ -96,6 +96,7 @@ void measure_steps(const BenchStepOptions& options, StepRig& rig, at::Device dev
   }
   found.resident_after_last = resident_bytes();
   found.resident_peak = peak_resident_bytes();
+  found.device_peak = device_peak_bytes(device);
 }
 
 constexpr std::int64_t kTracedSteps = 3;
@@ -135,7 +136,7 @@ ExitCode run_bench_step(const BenchStepOptions& options) {
   StepRig rig(options.stage, options.accumulate, options.seed, options.weights, *choice.communicator,
               choice.device);
   if (ranks->rank() == 0) write_what_is_wanted(options, rig);
-  if (options.on_request) return serve(options, rig);
+  if (options.on_request) return serve(options, rig, choice.device);
 
   StepMeasurements found;
   found.world_size = ranks->world_size();

@@ -105,9 +105,10 @@ std::string bench_step_text(const BenchStepOptions& options, const StepMeasureme
   return heading(options, found) + exchange_text(options.stage, found) + "\n" + table(time_rows(found)) +
          fmt::format(
              "\nmodel   {}\nmemory  {} resident after the first step, {} after the last, {} at most; a step "
-             "adds up to {} of tensors\n",
+             "adds up to {} of tensors{}\n",
              rate_text(found), bytes(found.resident_after_first), bytes(found.resident_after_last),
-             bytes(found.resident_peak), bytes(found.step_peak_bytes));
+             bytes(found.resident_peak), bytes(found.step_peak_bytes),
+             found.device_peak > 0 ? ", " + bytes(found.device_peak) + " on the GPU at most" : "");
 }
 
 nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasurements& found) {
@@ -148,6 +149,7 @@ nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasur
            {{"after_first_step", found.resident_after_first},
             {"after_last_step", found.resident_after_last},
             {"peak", found.resident_peak}}},
+          {"device_peak_bytes", found.device_peak},
           {"step_peak_bytes", found.step_peak_bytes}};
 }
 

@@ -23,6 +23,7 @@ struct StepMeasurements {
   double rank_flops_per_step = 0;             // 3 x forward, of the rows that ran, of one rank
   Peak peak;                                  // of one rank's device
   std::int64_t resident_after_first = 0, resident_after_last = 0, resident_peak = 0;
+  std::int64_t device_peak = 0;      // bytes of tensors on the GPU at most, with weights; 0: no GPU
   std::int64_t step_peak_bytes = 0;  // of tensors, beyond what is there between steps
 };
 

@@ -2,7 +2,7 @@
 // allocators report it (the same from run to run). Used by the thread that does the work.
 #pragma once
 
-#include <c10/core/DeviceType.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <functional>
@@ -16,5 +16,8 @@ std::int64_t peak_resident_bytes();  // since its start
 /// it, less what they held before. Counts what this thread and backward passes that it starts allocate; what
 /// libraries take for themselves is not in it.
 std::int64_t peak_tensor_bytes(c10::DeviceType device, const std::function<void()>& work);
+
+/// Bytes of tensors on a GPU at most, since the start; 0 on a CPU.
+std::int64_t device_peak_bytes(c10::Device device);
 
 }  // namespace cosub::tools

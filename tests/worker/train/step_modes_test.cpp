@@ -1,5 +1,6 @@
 // A step may be launched as one graph, and its results read while the next one runs, as on a GPU. Here with
 // the CPU's own twins of both: neither may show in any number.
+#include <ATen/Context.h>
 #include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
@@ -7,6 +8,7 @@
 #include "tests/worker/model/models.h"
 #include "tests/worker/train/toy_stage.h"
 #include "worker/collective/single_communicator.h"
+#include "worker/train/device.h"
 #include "worker/train/step.h"
 
 namespace cosub::train {
@@ -62,6 +64,11 @@ class StepModes : public ::testing::Test {
             .bad = std::vector<data::BadSample>(static_cast<std::size_t>(step))};
   }
 
+  std::unique_ptr<StepGraph> make_graph(const config::StageConfig& stage) const {
+    if (device_.is_cpu()) return std::make_unique<Replay>();
+    return make_step_graph(stage, device_);
+  }
+
   struct Trained {
     std::string hash;
     at::Tensor average;
@@ -71,6 +78,7 @@ class StepModes : public ::testing::Test {
 
   Trained train(const config::StageConfig& stage, Mode mode, std::int64_t steps) {
     const auto model = model::create(stage.model, 5);
+    model->to(device_);
     FlatState state(*model);
     const auto optimizer = make_optimizer(stage.optimizer, state);
     Ema ema(state.values(), stage.ema, /*warmup=*/true);
@@ -79,9 +87,9 @@ class StepModes : public ::testing::Test {
                     .state = state,
                     .optimizer = *optimizer,
                     .ema = &ema,
-                    .communicator = alone_,
+                    .communicator = *communicator_,
                     .clock = clock,
-                    .graph = mode.graph ? std::make_unique<Replay>() : nullptr,
+                    .graph = mode.graph ? make_graph(stage) : nullptr,
                     .late_results = mode.late},
                    stage, 1);
     Trained trained;
@@ -124,6 +132,8 @@ class StepModes : public ::testing::Test {
 
   std::int64_t broken_step_ = -1;
   collective::SingleCommunicator alone_;
+  at::Device device_ = at::kCPU;
+  collective::Communicator* communicator_ = &alone_;
 };
 
 constexpr Mode kPlain, kGraph{.graph = true}, kLate{.late = true}, kBoth{.graph = true, .late = true};
@@ -186,6 +196,29 @@ TEST_F(StepModes, AStepReadsNoNumberOfTheDevice) {
     EXPECT_EQ(std::exchange(numbers_read, 0), 0) << model.name;
   }
   at::removeCallback(count);
+}
+
+/// The real ones. Warm-up, capture and replays, in float32 and under autocast.
+TEST_F(StepModes, OnAGpuAreBitForBitThoseOfSingleKernels) {
+  if (!collective::gpu_present()) GTEST_SKIP() << "no CUDA graph was run: this host has no GPU";
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  const DeviceChoice choice = choose_device(alone_, "cuda");
+  device_ = choice.device;
+  communicator_ = choice.communicator;
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  at::globalContext().setBenchmarkCuDNN(false);
+  for (const config::ModelConfig& model : model::small_models()) {
+    for (const config::Precision precision : {config::Precision::kFp32, config::Precision::kBf16}) {
+      for (const char* rule : {"adamw", "lamb", "sgd"}) {
+        config::StageConfig same = stage(model, rule);
+        same.precision = precision;
+        same.non_finite = config::NonFinite::kSkip;
+        broken_step_ = 5;
+        expect_same(train(same, kBoth, 8), train(same, kPlain, 8), model.name + " " + rule);
+      }
+    }
+  }
+  at::globalContext().setDeterministicAlgorithms(false, false);
 }
 
 }  // namespace
