@@ -140,6 +140,9 @@ class LinearGeluByKernels : public kernels::testing::KernelTest {
       in.push_back(value.to(where, dtype).requires_grad_());
     return in;
   }
+  static at::Tensor ours(const Tensors& in) { return linear_gelu(in[0], in[1], in[2]); }
+  static at::Tensor by_torch(const Tensors& in) { return at::gelu(at::linear(in[0], in[1], in[2])); }
+
   template <typename Function>
   Tensors run(Tensors in, const Function& function) const {
     at::Tensor y = function(in);
@@ -157,11 +160,17 @@ TEST_P(LinearGeluByKernels, GivesTheNumbersOfFloat64) {
                             [](const Tensors& in) { return at::gelu(at::linear(in[0], in[1], in[2])); });
   const Tensors mine = run(inputs(device(), at::kFloat), ours);
   for (std::size_t i = 0; i < mine.size(); ++i) EXPECT_LT(distance(mine[i], exact[i]), 1e-6) << i;
+}
+
+TEST_P(LinearGeluByKernels, InBfloat16ErrsLittleMoreThanAutocast) {
+  const auto exact = run(inputs(at::kCPU, at::kDouble), by_torch);
   const AutocastOn scope(device());
-  const Tensors half = run(inputs(device(), at::kFloat), ours);
-  EXPECT_EQ(half[0].scalar_type(), at::kBFloat16);
-  for (std::size_t i = 0; i < half.size(); ++i) EXPECT_LT(distance(half[i], exact[i]), 1e-2) << i;
-  for (std::size_t i = 1; i < half.size(); ++i) EXPECT_EQ(half[i].scalar_type(), at::kFloat) << i;
+  const Tensors mine = run(inputs(device(), at::kFloat), ours),
+                theirs = run(inputs(device(), at::kFloat), by_torch);
+  EXPECT_EQ(mine[0].scalar_type(), at::kBFloat16);
+  for (std::size_t i = 0; i < mine.size(); ++i)
+    EXPECT_LT(distance(mine[i], exact[i]), 1.5 * distance(theirs[i], exact[i])) << i;
+  for (std::size_t i = 1; i < mine.size(); ++i) EXPECT_EQ(mine[i].scalar_type(), at::kFloat) << i;
 }
 
 /// A step's logits and gradients of small models, with and without the kernels.
@@ -201,9 +210,14 @@ TEST_P(ModelByKernels, GivesTheSameStepAsWithout) {
       const Tensors without = step(*model, drops);
       kernels::set_kernels(table);
       const Tensors with = step(*model, drops);
-      double worst = 0;
-      for (std::size_t i = 0; i < with.size(); ++i) worst = std::max(worst, distance(with[i], without[i]));
-      EXPECT_LT(worst, 2e-4) << config.name << (drops ? ", rows drop" : "");
+      const auto names = model->named_parameters().keys();
+      for (std::size_t i = 0; i < with.size(); ++i) {
+        // Some are 0 but for rounding: a bias of keys, which softmax does not see.
+        const double apart = (with[i] - without[i]).norm().item<double>(),
+                     size = without[i].norm().item<double>();
+        EXPECT_LT(apart, 2e-5 * size + 1e-6)
+            << config.name << " " << (i == 0 ? "logits" : names[i - 1]) << (drops ? ", rows drop" : "");
+      }
     }
   }
 }
