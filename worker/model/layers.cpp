@@ -51,10 +51,6 @@ LayerNorm::LayerNorm(std::int64_t features, double eps) : eps_(eps) {
   bias = register_parameter("bias", at::zeros({features}));
 }
 
-at::Tensor LayerNorm::forward(const at::Tensor& x) const {
-  return at::layer_norm(x, {weight.size(0)}, weight, bias, eps_);
-}
-
 Conv2d::Conv2d(std::int64_t in_channels, std::int64_t out_channels, Options options) : options_(options) {
   weight = register_parameter(
       "weight", at::zeros({out_channels, in_channels / options.groups, options.kernel, options.kernel}));

@@ -15,6 +15,7 @@
 #include "worker/model/batch_norm.h"
 #include "worker/model/cpu_products.h"
 #include "worker/model/mlp_product.h"
+#include "worker/model/norm.h"
 
 namespace cosub::model {
 
@@ -53,7 +54,8 @@ class Pointwise : public torch::nn::Module {
 class LayerNorm : public torch::nn::Module {
  public:
   explicit LayerNorm(std::int64_t features, double eps = 1e-6);
-  at::Tensor forward(const at::Tensor& x) const;  // over the last dimension
+  at::Tensor forward(const at::Tensor& x) const { return norm()(x); }  // over the last dimension
+  Norm norm() const { return {weight, bias, eps_}; }                   // for the seam
 
   at::Tensor weight, bias;  // [features]
 

@@ -1,5 +1,6 @@
-// The first half of a transformer's MLP, gelu(x W^T + b): on a CPU in float32 with bias and GELU in one pass
-// over memory, forward and backward.
+// The first half of a transformer's MLP, gelu(x W^T + b), with bias and GELU in one pass over memory, forward
+// and backward: on a CPU in float32; on a GPU with our kernels in float32 or, under autocast to it, in
+// bfloat16.
 #pragma once
 
 #include <ATen/ATen.h>

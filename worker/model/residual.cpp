@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "common/random.h"
+#include "worker/model/branch_rows.h"
 #include "worker/model/recompute.h"
 #include "worker/model/row_split.h"
 
@@ -59,6 +60,17 @@ at::Tensor add_rows_as_promoted(const at::Tensor& base, const at::Tensor& rows, 
                                 double scale) {
   const at::ScalarType dtype = at::promote_types(base.scalar_type(), branch.scalar_type());
   return add_rows(base.to(dtype), rows, branch.to(dtype), scale);
+}
+
+/// x + scale * branch(x) on some rows (undefined: all), by the kernels of a GPU.
+at::Tensor add_by_kernels(const at::Tensor& x, const at::Tensor& rows, double scale,
+                          const ResidualSeam::Branch& branch) {
+  const auto [whole, normed] = norm_rows(x, rows, branch.norm);
+  const at::Tensor output = branch.function(normed).contiguous();
+  if (adds_branch(whole, output, branch.layer_scale))
+    return add_branch(whole, rows, output, scale, branch.layer_scale);
+  const at::Tensor scaled = branch.layer_scale.defined() ? output * branch.layer_scale : output;
+  return rows.defined() ? add_rows_as_promoted(whole, rows, scaled, scale) : whole + scaled;
 }
 
 at::Tensor repeat_rows(const at::Tensor& x, std::int64_t views) {
@@ -158,7 +170,18 @@ const at::Tensor& ResidualSeam::rows_of(std::int64_t index, const at::Device& de
 }
 
 at::Tensor ResidualSeam::run(const at::Tensor& x, const Branch& branch) const {
-  return recompute_ ? recomputed_in_backward(x, branch.function) : branch.function(x);
+  if (!branch.norm.defined())
+    return recompute_ ? recomputed_in_backward(x, branch.function) : branch.function(x);
+  if (!recompute_) return branch.function(branch.norm(x));
+  return recomputed_in_backward(x, [function = branch.function, norm = branch.norm](const at::Tensor& rows) {
+    return function(norm(rows));
+  });
+}
+
+/// Not with recompute, which keeps less: the kept rows alone, not all that they were taken from.
+bool ResidualSeam::runs_by_kernels(const at::Tensor& x, const at::Tensor& shortcut,
+                                   const Branch& branch) const {
+  return !recompute_ && x.is_same(shortcut) && norms_rows(x, branch.norm);
 }
 
 at::Tensor ResidualSeam::run_and_scale(const at::Tensor& x, const Branch& branch) const {
@@ -168,6 +191,7 @@ at::Tensor ResidualSeam::run_and_scale(const at::Tensor& x, const Branch& branch
 
 at::Tensor ResidualSeam::add_everywhere(const at::Tensor& x, const at::Tensor& shortcut,
                                         const Branch& branch) const {
+  if (runs_by_kernels(x, shortcut, branch)) return add_by_kernels(x, at::Tensor(), 1.0, branch);
   if (!branch.layer_scale.defined()) return shortcut + run(x, branch);
   const at::Tensor output = run(x, branch);
   if (!splits_rows(shortcut) || !splits_rows(output)) return shortcut + output * branch.layer_scale;
@@ -192,6 +216,8 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
   const bool shared = pass_.views > 1 && x.size(0) == pass_.images;
   const at::Tensor base = shared ? repeat_rows(shortcut, pass_.views) : shortcut;
   if (kept.rows.empty()) return base;
+  if (!shared && runs_by_kernels(x, shortcut, branch))
+    return add_by_kernels(x, rows_of(index, x.device()), kept.scale, branch);
   if (!shared && x.is_same(shortcut) && splits_rows(x)) {
     const auto [whole, part] = split_rows(x, kept.rows);
     const at::Tensor output = run(part, branch);

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "worker/model/norm.h"
+
 namespace cosub::model {
 
 enum class DepthMode { kFixed, kBernoulli };
@@ -66,13 +68,17 @@ class ResidualSeam {
  public:
   struct Branch {
     template <class Function>
-    Branch(Function function_, at::Tensor layer_scale_ = {})  // implicit: most are a function alone
-        : function(std::move(function_)), layer_scale(std::move(layer_scale_)) {}
+    Branch(Function function_, at::Tensor layer_scale_ = {},
+           Norm norm_ = {})  // implicit: most are a function alone
+        : function(std::move(function_)), layer_scale(std::move(layer_scale_)), norm(std::move(norm_)) {}
 
     std::function<at::Tensor(const at::Tensor&)> function;
     /// [C] or undefined: LayerScale's factors of the result's last dimension (arXiv 2103.17239). Given here
     /// and not multiplied in by the function, they cost no passes over memory of their own on a CPU.
     at::Tensor layer_scale;
+    /// What the function's input goes through first, or undefined. On a GPU the rows are taken out and
+    /// normalised in one pass, to bfloat16 under autocast to it: the function begins with a matrix product.
+    Norm norm;
   };
 
   /// While building: declares the next branch; the returned index is passed to apply. Blocks are numbered 0,
@@ -110,6 +116,7 @@ class ResidualSeam {
  private:
   const at::Tensor& rows_of(std::int64_t index, const at::Device& device);
   at::Tensor run(const at::Tensor& x, const Branch& branch) const;
+  bool runs_by_kernels(const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch) const;
   at::Tensor run_and_scale(const at::Tensor& x, const Branch& branch) const;
   at::Tensor add_everywhere(const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch) const;
 

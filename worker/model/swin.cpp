@@ -129,10 +129,10 @@ class SwinBlock : public torch::nn::Module {
   }
 
   at::Tensor forward(const at::Tensor& x) const {
-    const at::Tensor attended = seam_.apply(
-        attn_branch_, x, [this](const at::Tensor& rows) { return attn_->forward(norm1_->forward(rows)); });
-    return seam_.apply(mlp_branch_, attended,
-                       [this](const at::Tensor& rows) { return mlp_->forward(norm2_->forward(rows)); });
+    const auto attend = [this](const at::Tensor& normed) { return attn_->forward(normed); };
+    const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
+    const at::Tensor attended = seam_.apply(attn_branch_, x, {attend, {}, norm1_->norm()});
+    return seam_.apply(mlp_branch_, attended, {expand, {}, norm2_->norm()});
   }
 
  private:

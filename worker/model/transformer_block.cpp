@@ -46,10 +46,10 @@ TransformerBlock::TransformerBlock(const Shape& shape, const std::string& name, 
 }
 
 at::Tensor TransformerBlock::forward(const at::Tensor& x) const {
-  const auto attend = [this](const at::Tensor& rows) { return attn_->forward(norm1_->forward(rows)); };
-  const auto expand = [this](const at::Tensor& rows) { return mlp_->forward(norm2_->forward(rows)); };
-  const at::Tensor attended = seam_.apply(attn_branch_, x, {attend, factors_of(ls1_)});
-  return seam_.apply(mlp_branch_, attended, {expand, factors_of(ls2_)});
+  const auto attend = [this](const at::Tensor& normed) { return attn_->forward(normed); };
+  const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
+  const at::Tensor attended = seam_.apply(attn_branch_, x, {attend, factors_of(ls1_), norm1_->norm()});
+  return seam_.apply(mlp_branch_, attended, {expand, factors_of(ls2_), norm2_->norm()});
 }
 
 }  // namespace cosub::model

@@ -160,12 +160,12 @@ class XcitBlock : public torch::nn::Module {
   }
 
   at::Tensor forward(const at::Tensor& tokens) const {
-    const auto attend = [this](const at::Tensor& rows) { return attn_->forward(norm1_->forward(rows)); };
-    const auto mix = [this](const at::Tensor& rows) { return local_->forward(norm3_->forward(rows)); };
-    const auto expand = [this](const at::Tensor& rows) { return mlp_->forward(norm2_->forward(rows)); };
-    const at::Tensor attended = seam_.apply(attn_branch_, tokens, {attend, gamma1_});
-    const at::Tensor mixed = seam_.apply(local_branch_, attended, {mix, gamma3_});
-    return seam_.apply(mlp_branch_, mixed, {expand, gamma2_});
+    const auto attend = [this](const at::Tensor& normed) { return attn_->forward(normed); };
+    const auto mix = [this](const at::Tensor& normed) { return local_->forward(normed); };
+    const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
+    const at::Tensor attended = seam_.apply(attn_branch_, tokens, {attend, gamma1_, norm1_->norm()});
+    const at::Tensor mixed = seam_.apply(local_branch_, attended, {mix, gamma3_, norm3_->norm()});
+    return seam_.apply(mlp_branch_, mixed, {expand, gamma2_, norm2_->norm()});
   }
 
  private:

@@ -1,0 +1,17 @@
+#include "tests/support/emulated_kernels.h"
+
+#include "tests/support/cuda_on_cpu.h"
+#include "worker/kernels/table.cuh"
+
+namespace cosub::testing {
+
+const kernels::Kernels* emulated_kernels() {
+  static const kernels::Kernels table = [] {
+    kernels::Kernels made = kernels::table_of_kernels();
+    made.on_cpu = true;
+    return made;
+  }();
+  return &table;
+}
+
+}  // namespace cosub::testing

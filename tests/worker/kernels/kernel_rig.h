@@ -1,0 +1,55 @@
+// What the tests of the kernels share: each runs twice, by the emulator on the CPU and on a GPU where there
+// is one (elsewhere it is skipped, saying so), with the same numbers and the same tolerances.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "worker/kernels/kernels.h"
+
+namespace cosub::kernels::testing {
+
+enum class Where { kEmulated, kGpu };
+
+class KernelTest : public ::testing::TestWithParam<Where> {
+ protected:
+  void SetUp() override;  // the kernels are loaded_kernels() while the test runs
+  void TearDown() override;
+
+  const Kernels& kernels() const { return *kernels_; }
+  at::Device device() const { return device_; }
+  at::TensorOptions floats() const { return at::dtype(at::kFloat).device(device_); }
+  /// Reproducible numbers on the device; for `seed` other ones.
+  at::Tensor numbers(at::IntArrayRef sizes, std::int64_t seed, at::ScalarType dtype = at::kFloat) const;
+  at::Tensor rows(const std::vector<std::int64_t>& values) const;
+  /// Of sums of `lines`; undefined numbers, as memory has them.
+  at::Tensor scratch(std::int64_t lines, std::int64_t channels, std::int64_t sums) const;
+
+  /// call() as often as the emulator has orders of threads (once on a GPU): all must give `result` the same
+  /// bits.
+  void in_any_order(const at::Tensor& result, const std::function<void()>& call) const;
+
+ private:
+  const Kernels* kernels_ = nullptr;
+  at::Device device_ = at::kCPU;
+};
+
+/// |a - b| / |b|, L2, in float64; 0 where both are empty.
+double distance(const at::Tensor& a, const at::Tensor& b);
+
+inline Dtype dtype_of(at::ScalarType type) {
+  return type == at::kFloat ? Dtype::kFloat32 : Dtype::kBfloat16;
+}
+
+std::string name_of(const ::testing::TestParamInfo<Where>& info);
+
+}  // namespace cosub::kernels::testing
+
+#define COSUB_EMULATED_AND_ON_GPU(suite)                                                  \
+  INSTANTIATE_TEST_SUITE_P(Kernels, suite,                                                \
+                           ::testing::Values(::cosub::kernels::testing::Where::kEmulated, \
+                                             ::cosub::kernels::testing::Where::kGpu),     \
+                           ::cosub::kernels::testing::name_of)

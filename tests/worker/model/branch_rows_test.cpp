@@ -1,0 +1,230 @@
+// The autograd nodes over our CUDA kernels, and models that run through them: the emulated kernels on the
+// CPU, the real ones where there is a GPU.
+#include "worker/model/branch_rows.h"
+
+#include <ATen/autocast_mode.h>
+#include <gtest/gtest.h>
+
+#include "tests/worker/kernels/kernel_rig.h"
+#include "tests/worker/model/models.h"
+#include "worker/model/mlp_product.h"
+
+namespace cosub::model {
+namespace {
+
+using kernels::testing::distance;
+using Rows = std::vector<std::int64_t>;
+using Tensors = std::vector<at::Tensor>;
+
+constexpr double kEps = 1e-6;
+
+/// Autocast to bfloat16 on a device, as worker/train/precision.h sets it.
+class AutocastOn {
+ public:
+  explicit AutocastOn(at::Device device) : type_(device.type()) {
+    at::autocast::set_autocast_enabled(type_, true);
+    at::autocast::set_autocast_dtype(type_, at::kBFloat16);
+    at::autocast::set_autocast_cache_enabled(false);
+    at::autocast::increment_nesting();
+  }
+  ~AutocastOn() {
+    at::autocast::decrement_nesting();
+    at::autocast::set_autocast_cache_enabled(true);
+    at::autocast::set_autocast_enabled(type_, false);
+  }
+
+ private:
+  at::DeviceType type_;
+};
+
+class BranchRows : public kernels::testing::KernelTest {
+ protected:
+  /// {x, weight, bias, gamma}
+  Tensors inputs() const {
+    return {numbers({6, 5, 96}, 1), numbers({96}, 2) + 1.0, numbers({96}, 3), numbers({96}, 4)};
+  }
+
+  at::Tensor by_us(const Tensors& in, const at::Tensor& x, const Rows& kept, double scale) const {
+    const at::Tensor index = kept.empty() ? at::Tensor() : rows(kept);
+    const auto [whole, normed] = norm_rows(x, index, {in[1], in[2], kEps});
+    return add_branch(whole, index, normed.tanh(), scale, in[3]);
+  }
+  static at::Tensor by_torch(const Tensors& in, const at::Tensor& x, const Rows& kept, double scale) {
+    const at::Tensor index = kept.empty() ? at::arange(x.size(0), at::kLong) : at::tensor(kept, at::kLong);
+    const at::Tensor normed = at::layer_norm(x.index_select(0, index), {96}, in[1], in[2], kEps);
+    return x.index_add(0, index, normed.tanh() * in[3], scale);
+  }
+
+  /// Output and gradients of branches one behind the other; `others` uses values between them again.
+  template <typename Branch>
+  static Tensors run(const Tensors& values, const Branch& branch, bool others, const at::Tensor& weights) {
+    Tensors in;
+    for (const at::Tensor& value : values) in.push_back(value.detach().clone().requires_grad_());
+    const at::Tensor one = branch(in, in[0], Rows{4, 0}, 2.0), two = branch(in, one, Rows{1, 2, 5}, 1.5);
+    at::Tensor y = branch(in, two, Rows{}, 1.0);
+    if (others) y = y + one.sin() + in[0] * two;
+    (y * weights).sum().backward();
+    Tensors found = {y.detach()};
+    for (const at::Tensor& tensor : in) found.push_back(tensor.grad());
+    return found;
+  }
+
+  Tensors ours(bool others) const {
+    return run(
+        inputs(), [this](const auto&... a) { return by_us(a...); }, others, numbers({6, 5, 96}, 9));
+  }
+  Tensors exact(bool others) const {
+    Tensors wide;
+    for (const at::Tensor& value : inputs()) wide.push_back(value.to(at::kCPU, at::kDouble));
+    return run(
+        wide, [](const auto&... a) { return by_torch(a...); }, others,
+        numbers({6, 5, 96}, 9).to(at::kCPU, at::kDouble));
+  }
+};
+
+TEST_P(BranchRows, GiveTheNumbersOfFloat64) {
+  for (const bool others : {false, true}) {
+    const Tensors mine = ours(others), wanted = exact(others);
+    for (std::size_t i = 0; i < mine.size(); ++i) EXPECT_LT(distance(mine[i], wanted[i]), 3e-6) << i;
+  }
+}
+
+TEST_P(BranchRows, UnderAutocastTheBranchIsBfloat16AndTheSumFloat32) {
+  const AutocastOn scope(device());
+  const Tensors in = inputs();
+  const auto [whole, normed] = norm_rows(in[0], rows({1, 3}), {in[1], in[2], kEps});
+  EXPECT_EQ(normed.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(add_branch(whole, rows({1, 3}), normed, 1.0, in[3]).scalar_type(), at::kFloat);
+  const Tensors mine = ours(false), wanted = exact(false);
+  for (std::size_t i = 0; i < mine.size(); ++i) EXPECT_LT(distance(mine[i], wanted[i]), 1e-2) << i;
+}
+
+TEST_P(BranchRows, AGradientThatTheCallerKeepsStaysAsItWas) {
+  Tensors in = inputs();
+  in[0].requires_grad_();
+  const at::Tensor gradient = numbers(in[0].sizes(), 5), kept = gradient.clone();
+  by_us(in, in[0], {0, 3}, 2.0).backward(gradient);
+  EXPECT_TRUE(at::equal(gradient, kept));
+}
+
+TEST_P(BranchRows, ShortcutOrBranchAlone) {
+  const Tensors in = inputs();
+  at::Tensor x = in[0].clone().requires_grad_();
+  const Norm norm = {in[1], in[2], kEps};
+  norm_rows(x, rows({1, 4}), norm).first.sum().backward();
+  EXPECT_TRUE(at::equal(x.grad(), at::ones_like(x)));
+  x.mutable_grad().reset();
+  (norm_rows(x, rows({1, 4}), norm).second * numbers({2, 5, 96}, 6)).sum().backward();
+  EXPECT_EQ(x.grad()[0].abs().max().item<float>(), 0);
+  EXPECT_GT(x.grad()[4].abs().max().item<float>(), 0);
+}
+
+TEST_P(BranchRows, TakesOnlyWhatTheKernelsTake) {
+  const Tensors in = inputs();
+  const Norm norm = {in[1], in[2], kEps};
+  EXPECT_TRUE(norms_rows(in[0], norm));
+  EXPECT_FALSE(norms_rows(in[0].to(at::kDouble), norm));
+  EXPECT_FALSE(norms_rows(in[0].transpose(0, 1), norm));
+  EXPECT_FALSE(norms_rows(in[0], Norm()));
+  EXPECT_FALSE(adds_branch(in[0], in[0].to(at::kHalf), in[3]));
+  kernels::set_kernels(nullptr);
+  EXPECT_FALSE(norms_rows(in[0], norm));
+}
+
+class LinearGeluByKernels : public kernels::testing::KernelTest {
+ protected:
+  Tensors inputs(at::Device where, at::ScalarType dtype) const {
+    Tensors in;
+    for (const at::Tensor& value :
+         {numbers({3, 17, 40}, 1), numbers({72, 40}, 2).mul_(0.3), numbers({72}, 3)})
+      in.push_back(value.to(where, dtype).requires_grad_());
+    return in;
+  }
+  static at::Tensor ours(const Tensors& in) { return linear_gelu(in[0], in[1], in[2]); }
+  static at::Tensor by_torch(const Tensors& in) { return at::gelu(at::linear(in[0], in[1], in[2])); }
+
+  template <typename Function>
+  Tensors run(Tensors in, const Function& function) const {
+    at::Tensor y = function(in);
+    const at::Tensor exact = y.scalar_type() == at::kBFloat16 ? y.to(at::kFloat) : y;
+    (exact * numbers(y.sizes(), 7).to(exact.options())).sum().backward();
+    Tensors found = {y.detach()};
+    for (const at::Tensor& tensor : in) found.push_back(tensor.grad());
+    return found;
+  }
+};
+
+TEST_P(LinearGeluByKernels, GivesTheNumbersOfFloat64) {
+  const auto ours = [](const Tensors& in) { return linear_gelu(in[0], in[1], in[2]); };
+  const Tensors exact = run(inputs(at::kCPU, at::kDouble),
+                            [](const Tensors& in) { return at::gelu(at::linear(in[0], in[1], in[2])); });
+  const Tensors mine = run(inputs(device(), at::kFloat), ours);
+  for (std::size_t i = 0; i < mine.size(); ++i) EXPECT_LT(distance(mine[i], exact[i]), 1e-6) << i;
+}
+
+TEST_P(LinearGeluByKernels, InBfloat16ErrsLittleMoreThanAutocast) {
+  const auto exact = run(inputs(at::kCPU, at::kDouble), by_torch);
+  const AutocastOn scope(device());
+  const Tensors mine = run(inputs(device(), at::kFloat), ours),
+                theirs = run(inputs(device(), at::kFloat), by_torch);
+  EXPECT_EQ(mine[0].scalar_type(), at::kBFloat16);
+  for (std::size_t i = 0; i < mine.size(); ++i)
+    EXPECT_LT(distance(mine[i], exact[i]), 1.5 * distance(theirs[i], exact[i])) << i;
+  for (std::size_t i = 1; i < mine.size(); ++i) EXPECT_EQ(mine[i].scalar_type(), at::kFloat) << i;
+}
+
+/// A step's logits and gradients of small models, with and without the kernels.
+class ModelByKernels : public kernels::testing::KernelTest {
+ protected:
+  Tensors step(Backbone& model, bool drops) const {
+    Pass pass;
+    pass.kind = Pass::Kind::kTrain;
+    pass.images = 4;
+    pass.views = 2;
+    if (drops) {
+      pass.kept = draw_kept_rows(model.seam().branches(), DepthMode::kFixed, 4, 2, 1, 2, 3);
+    } else {
+      pass.kept.branches.resize(model.seam().branches().size());
+    }
+    model.seam().begin(pass);
+    const std::int64_t side = model.config().image_size;
+    const at::Tensor logits = model.forward(numbers({4, 1, side, side}, 3));
+    (logits * numbers(logits.sizes(), 4)).sum().backward();
+    Tensors found = {logits.detach()};
+    for (at::Tensor parameter : model.parameters()) {
+      found.push_back(parameter.grad().clone());
+      parameter.mutable_grad().reset();
+    }
+    return found;
+  }
+};
+
+TEST_P(ModelByKernels, GivesTheSameStepAsWithout) {
+  const kernels::Kernels* table = &kernels();
+  for (config::ModelConfig config : small_models()) {
+    config.drop_rate = 0.5;
+    const auto model = create(config, 1);
+    model->to(device());
+    for (const bool drops : {true, false}) {
+      kernels::set_kernels(nullptr);
+      const Tensors without = step(*model, drops);
+      kernels::set_kernels(table);
+      const Tensors with = step(*model, drops);
+      const auto names = model->named_parameters().keys();
+      for (std::size_t i = 0; i < with.size(); ++i) {
+        // Some are 0 but for rounding: a bias of keys, which softmax does not see.
+        const double apart = (with[i] - without[i]).norm().item<double>(),
+                     size = without[i].norm().item<double>();
+        EXPECT_LT(apart, 2e-5 * size + 1e-6)
+            << config.name << " " << (i == 0 ? "logits" : names[i - 1]) << (drops ? ", rows drop" : "");
+      }
+    }
+  }
+}
+
+COSUB_EMULATED_AND_ON_GPU(BranchRows);
+COSUB_EMULATED_AND_ON_GPU(LinearGeluByKernels);
+COSUB_EMULATED_AND_ON_GPU(ModelByKernels);
+
+}  // namespace
+}  // namespace cosub::model

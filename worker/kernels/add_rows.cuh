@@ -1,0 +1,93 @@
+// A branch's result, times LayerScale (arXiv 2103.17239) and the branch's scale, added to some rows.
+#pragma once
+
+#include "worker/kernels/columns.cuh"
+
+namespace cosub::kernels {
+
+constexpr int kAddThreads = 256;
+constexpr std::int64_t kAddFloats = 16'384;  // about what a block takes of a row, in whole lines
+
+/// A block for a chunk of lines of one row of the whole: it looks up whether, and as which row of the part,
+/// that row is kept, so that one pass does for all.
+template <class T, int kWidth>
+__global__ void add_rows_kernel(AddRows a, unsigned chunks, unsigned lines_of_chunk) {
+  __shared__ std::int64_t found;
+  const RowPart& part = a.part;
+  const std::int64_t row = blockIdx.x / chunks, first_line = blockIdx.x % chunks * lines_of_chunk;
+  if (threadIdx.x == 0) found = part.rows == nullptr && row < part.num_rows ? row : -1;
+  __syncthreads();
+  if (part.rows != nullptr) {
+    for (std::int64_t i = threadIdx.x; i < part.num_rows; i += kAddThreads)
+      if (part.rows[i] == row) found = i;
+  }
+  __syncthreads();
+  const std::int64_t kept = found;
+  const auto packs = static_cast<unsigned>(part.channels / kWidth);
+  const std::int64_t left = part.positions - first_line;
+  const unsigned count = (left < lines_of_chunk ? static_cast<unsigned>(left) : lines_of_chunk) * packs;
+  const float* whole = a.whole + (row * part.positions + first_line) * part.channels;
+  float* sum = a.sum + (row * part.positions + first_line) * part.channels;
+  const T* addend = static_cast<const T*>(a.addend) + (kept * part.positions + first_line) * part.channels;
+  for (unsigned i = threadIdx.x; i < count; i += kAddThreads) {
+    const std::int64_t at = static_cast<std::int64_t>(i) * kWidth;
+    Pack<kWidth> values = load<kWidth>(whole + at);
+    if (kept >= 0) {
+      const Pack<kWidth> more = load<kWidth>(addend + at);
+      Pack<kWidth> gamma;
+      for (int j = 0; j < kWidth; ++j) gamma.at[j] = 1;
+      if (a.gamma != nullptr) gamma = load<kWidth>(a.gamma + i % packs * kWidth);
+      for (int j = 0; j < kWidth; ++j) values.at[j] += a.scale * gamma.at[j] * more.at[j];
+    }
+    store(values, sum + at);
+  }
+}
+
+template <class T, int kWidth>
+struct AddRowsColumns {
+  static constexpr int kSums = 1;  // d_gamma
+  AddRowsBackward a;
+  Pack<kWidth> factor;
+
+  __device__ __forceinline__ void begin(std::int64_t column) {
+    for (int i = 0; i < kWidth; ++i) factor.at[i] = 1;
+    if (a.gamma != nullptr) factor = load<kWidth>(a.gamma + column);
+    for (int i = 0; i < kWidth; ++i) factor.at[i] *= a.scale;
+  }
+  __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&sums)[1][kWidth]) {
+    const std::int64_t channels = a.part.channels, at = line * channels + column;
+    Pack<kWidth> d = load<kWidth>(a.d_sum + line_of_whole(a.part, line) * channels + column);
+    if (a.addend != nullptr) {
+      const Pack<kWidth> addend = load<kWidth>(static_cast<const T*>(a.addend) + at);
+      for (int i = 0; i < kWidth; ++i) sums[0][i] += a.scale * d.at[i] * addend.at[i];
+    }
+    for (int i = 0; i < kWidth; ++i) d.at[i] *= factor.at[i];
+    store(d, static_cast<T*>(a.d_addend) + at);
+  }
+};
+
+inline void run_add_rows(const AddRows& a, Stream stream) {
+  const RowPart& part = a.part;
+  const bool four = part.channels % 4 == 0 && aligned_for_4(a.whole, a.gamma, a.addend, a.sum);
+  const std::int64_t lines = kAddFloats / part.channels < 1 ? 1 : kAddFloats / part.channels;
+  const std::int64_t chunks = (part.positions + lines - 1) / lines;
+  with_type(a.addend_type, [&](auto type) {
+    with_width(four, [&](auto width) {
+      launch("add_rows", add_rows_kernel<decltype(type), decltype(width)::value>, {a.whole_rows * chunks, 1},
+             {kAddThreads, 1}, stream, a, static_cast<unsigned>(chunks), static_cast<unsigned>(lines));
+    });
+  });
+}
+
+inline void run_add_rows_backward(const AddRowsBackward& a, Stream stream) {
+  const bool four = a.part.channels % 4 == 0 && aligned_for_4(a.d_sum, a.gamma, a.addend, a.d_addend);
+  with_type(a.addend_type, [&](auto type) {
+    with_width(four, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      run_columns<kWidth>("add_rows_backward", AddRowsColumns<decltype(type), kWidth>{a, {}},
+                          a.part.num_rows * a.part.positions, a.part.channels, a.scratch, stream, a.d_gamma);
+    });
+  });
+}
+
+}  // namespace cosub::kernels

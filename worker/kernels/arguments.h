@@ -1,0 +1,101 @@
+// What our kernels take: raw pointers into memory of the GPU and sizes, no type of CUDA's or LibTorch's. Read
+// by the host code that calls them (kernels.h) and by the kernels, which are C++17.
+//
+// Tensors are dense. `rows` [num_rows] int64 on the device names the rows of the whole tensor [N, positions,
+// channels] that a part [num_rows, positions, channels] stands for, each at most once; null: row i of the
+// part is row i. Sums over lines (a line: the channels of one position of one row) are made in two stages of
+// fixed order, so that runs repeat bit for bit; between them they lie in `scratch`, whose size column_scratch
+// tells.
+#pragma once
+
+#include <cstdint>
+
+namespace cosub::kernels {
+
+enum class Dtype : int { kFloat32, kBfloat16 };
+
+struct RowPart {
+  const std::int64_t* rows = nullptr;
+  std::int64_t num_rows = 0, positions = 1, channels = 1;
+};
+
+/// y[i] = LayerNorm(x[rows[i]]) over the channels, of variance plus eps.
+struct LayerNorm {
+  RowPart part;
+  const float *x = nullptr, *weight = nullptr, *bias = nullptr;  // [N, positions, channels], [channels] twice
+  float eps = 0;
+  void* y = nullptr;  // [num_rows, positions, channels]
+  Dtype y_type = Dtype::kFloat32;
+  float *mean = nullptr, *rstd = nullptr;  // [num_rows, positions]: for the backward pass
+};
+
+struct LayerNormBackward {
+  RowPart part;
+  const float *x = nullptr, *weight = nullptr, *mean = nullptr, *rstd = nullptr;  // as in LayerNorm
+  const void* d_y = nullptr;
+  Dtype y_type = Dtype::kFloat32;
+  float* d_x = nullptr;                          // [N, positions, channels], of which only `rows` are touched
+  bool adds = false;                             // to what is in d_x; otherwise overwrites
+  float *d_weight = nullptr, *d_bias = nullptr;  // [channels]; both null: not wanted
+  float* line_scratch = nullptr;                 // [2 * num_rows * positions]
+  float* scratch = nullptr;                      // column_scratch(num_rows * positions, channels, 2)
+};
+
+/// sum = whole, and in rows also scale * gamma * part. sum is not whole.
+struct AddRows {
+  RowPart part;
+  std::int64_t whole_rows = 0;                     // N
+  const float *whole = nullptr, *gamma = nullptr;  // [N, positions, channels]; [channels], null: 1
+  float scale = 1;
+  const void* addend = nullptr;  // [num_rows, positions, channels]
+  Dtype addend_type = Dtype::kFloat32;
+  float* sum = nullptr;  // [N, positions, channels]
+};
+
+/// d_addend = scale * gamma * d_sum[rows]; d_gamma = the sums over lines of scale * addend * d_sum[rows]. The
+/// gradient of whole is d_sum.
+struct AddRowsBackward {
+  RowPart part;
+  const float *d_sum = nullptr, *gamma = nullptr;  // as in AddRows
+  float scale = 1;
+  Dtype addend_type = Dtype::kFloat32;  // of addend and d_addend
+  const void* addend = nullptr;         // null where d_gamma is
+  void* d_addend = nullptr;
+  float* d_gamma = nullptr;  // [channels], null: not wanted
+  float* scratch = nullptr;  // column_scratch(num_rows * positions, channels, 1), null where d_gamma is
+};
+
+/// y = gelu(x + bias), the exact form (arXiv 1606.08415): x Phi(x).
+struct BiasGelu {
+  std::int64_t lines = 0, channels = 1;
+  Dtype type = Dtype::kFloat32;  // of x and y
+  const void* x = nullptr;       // [lines, channels]
+  const float* bias = nullptr;   // [channels]
+  void* y = nullptr;
+};
+
+/// d_x = d_y gelu'(x + bias), which may overwrite d_y; d_bias = the sums of that over lines.
+struct BiasGeluBackward {
+  std::int64_t lines = 0, channels = 1;
+  Dtype type = Dtype::kFloat32;  // of x, d_y and d_x
+  const void* x = nullptr;
+  const float* bias = nullptr;
+  const void* d_y = nullptr;
+  void* d_x = nullptr;
+  float* d_bias = nullptr;   // [channels]
+  float* scratch = nullptr;  // column_scratch(lines, channels, 1)
+};
+
+/// Of how many pieces a sum over so many lines is made: a matter of the shape alone, not of the device.
+constexpr std::int64_t column_pieces(std::int64_t lines) {
+  constexpr std::int64_t kLinesOfPiece = 64, kMaxPieces = 256;
+  const std::int64_t pieces = (lines + kLinesOfPiece - 1) / kLinesOfPiece;
+  return pieces < 1 ? 1 : pieces > kMaxPieces ? kMaxPieces : pieces;
+}
+
+/// Floats of scratch for `sums` sums over lines of each column.
+constexpr std::int64_t column_scratch(std::int64_t lines, std::int64_t channels, std::int64_t sums) {
+  return sums * column_pieces(lines) * channels;
+}
+
+}  // namespace cosub::kernels

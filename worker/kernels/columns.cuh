@@ -1,0 +1,76 @@
+// A pass over a matrix [lines, channels] that also sums terms over the lines, for each column, in an order
+// that only the shape decides: a block takes 32 packs of columns and one piece of the lines (arguments.h,
+// column_pieces) and leaves its sums in scratch; a second launch adds the pieces up.
+#pragma once
+
+#include "worker/kernels/numbers.cuh"
+
+namespace cosub::kernels {
+
+constexpr int kColumnThreads = 32, kLineThreads = 8;  // of a block
+
+/// Body: kSums; begin(column) for the kWidth columns from there; then for some lines visit(line, column,
+/// sums), which adds to sums[s][i]. Sums are dropped where `scratch` is null.
+template <int kWidth, class Body>
+__global__ void column_pass(Body body, std::int64_t lines, std::int64_t channels, float* scratch) {
+  constexpr int kSums = Body::kSums, kColumns = kColumnThreads * kWidth;
+  const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
+  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.x) * kColumnThreads + x) * kWidth;
+  const std::int64_t pieces = gridDim.y, length = (lines + pieces - 1) / pieces;
+  const std::int64_t begin = blockIdx.y * length, end = begin + length < lines ? begin + length : lines;
+  float sums[kSums][kWidth] = {};
+  if (column < channels) {
+    body.begin(column);
+    for (std::int64_t line = begin + y; line < end; line += kLineThreads) body.visit(line, column, sums);
+  }
+  if (scratch == nullptr) return;
+  __shared__ float shared[kLineThreads][kSums][kColumns];
+  for (int s = 0; s < kSums; ++s)
+    for (int i = 0; i < kWidth; ++i) shared[y][s][i * kColumnThreads + x] = sums[s][i];
+  __syncthreads();
+  if (y != 0 || column >= channels) return;
+  for (int s = 0; s < kSums; ++s) {
+    for (int i = 0; i < kWidth; ++i) {
+      float sum = 0;
+      for (int from = 0; from < kLineThreads; ++from) sum += shared[from][s][i * kColumnThreads + x];
+      scratch[(s * pieces + blockIdx.y) * channels + column + i] = sum;
+    }
+  }
+}
+
+/// total[column] = the sum over pieces of scratch [sums, pieces, channels]; block.y: which of the sums.
+static __global__ void column_totals(const float* scratch, std::int64_t pieces, std::int64_t channels,
+                                     float* first, float* second) {
+  __shared__ float shared[kLineThreads][kColumnThreads];
+  const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kColumnThreads + x;
+  const float* from = scratch + blockIdx.y * pieces * channels;
+  float sum = 0;
+  if (column < channels) {
+    for (std::int64_t piece = y; piece < pieces; piece += kLineThreads)
+      sum += from[piece * channels + column];
+  }
+  shared[y][x] = sum;
+  __syncthreads();
+  if (y != 0 || column >= channels) return;
+  for (int other = 1; other < kLineThreads; ++other) sum += shared[other][x];
+  float* total = blockIdx.y == 0 ? first : second;
+  if (total != nullptr) total[column] = sum;
+}
+
+/// Both launches; `first` and `second`: the body's sums [channels], either may be null.
+template <int kWidth, class Body>
+void run_columns(const char* name, const Body& body, std::int64_t lines, std::int64_t channels,
+                 float* scratch, Stream stream, float* first = nullptr, float* second = nullptr) {
+  const bool sums = first != nullptr || second != nullptr;
+  constexpr std::int64_t kColumns = kColumnThreads * kWidth;
+  const Extent block{kColumnThreads, kLineThreads};
+  const std::int64_t pieces = column_pieces(lines);
+  launch(name, column_pass<kWidth, Body>, {(channels + kColumns - 1) / kColumns, pieces}, block, stream, body,
+         lines, channels, sums ? scratch : nullptr);
+  if (!sums) return;
+  launch("column_totals", column_totals, {(channels + kColumnThreads - 1) / kColumnThreads, Body::kSums},
+         block, stream, static_cast<const float*>(scratch), pieces, channels, first, second);
+}
+
+}  // namespace cosub::kernels
