@@ -15,6 +15,9 @@ class AdamW final : public Optimizer {
   AdamW(config::OptimizerConfig options, std::vector<ParameterGroup> groups, const at::Tensor& parameters);
   void update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) override;
 
+ protected:
+  void launch(const Launch& with) override;
+
  private:
   at::Tensor exp_avg_, exp_avg_sq_;
 };

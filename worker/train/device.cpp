@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "worker/data/nvjpeg_module.h"
+#include "worker/kernels/kernels.h"
 #include "worker/train/agreement.h"
 
 namespace cosub::train {
@@ -20,6 +21,11 @@ DeviceChoice choose_device(collective::Communicator& ranks, const std::string& w
     throw AgreedError("device: cuda, but not every host has a GPU (/dev/nvidia0)", ExitCode::kBadInput, 0);
   choice.nccl = collective::connect_nccl(ranks);
   choice.communicator = choice.nccl.get();
+  if (!kernels::load_kernels() && ranks.rank() == 0) {
+    spdlog::warn(
+        "cosub's own CUDA kernels are missing (the build found no nvcc): steps take longer, and the "
+        "host waits for the GPU in each");
+  }
   choice.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(ranks.local_rank()));
   return choice;
 }

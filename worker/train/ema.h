@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "worker/kernels/update_arguments.h"
 #include "worker/train/update_scalars.h"
 
 namespace cosub::train {
@@ -18,7 +19,9 @@ class Ema {
   /// Starts at `values` (copied).
   Ema(const at::Tensor& values, double decay, bool warmup);
   void update(const at::Tensor& values, std::int64_t step);
-  void update(const at::Tensor& values, const UpdateScalars& scalars);  // of the update just made
+  /// The same of elements [begin, end) alone, by the numbers of the update just made. values: from element 0.
+  void follow(const at::Tensor& values, std::int64_t begin, std::int64_t end, const UpdateScalars& scalars);
+  kernels::EmaRule rule();  // for a kernel that does it in its own pass
   double decay_at(std::int64_t step) const;
   at::Tensor& average() { return average_; }
 

@@ -18,11 +18,18 @@ class Lamb final : public Optimizer {
   Lamb(config::OptimizerConfig options, std::vector<ParameterGroup> groups, const at::Tensor& parameters);
   void update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) override;
 
+ protected:
+  void launch(const Launch& with) override;
+
  private:
   void adapt(const ParameterGroup& group, const at::Tensor& values) const;
+  void make_tables(at::Device device);
 
   at::Tensor exp_avg_, exp_avg_sq_;
-  at::Tensor direction_, scratch_;  // kept from step to step: u, and the denominator
+  at::Tensor direction_, scratch_;  // kept from step to step: u, and the denominator; not with kernels
+  // Of the kernels, on the device: lamb_tables.h's tables, and room for norms and ratios.
+  at::Tensor tensors_, chunks_, squares_, ratios_;
+  std::int64_t num_tensors_ = 0, num_chunks_ = 0;
 };
 
 }  // namespace cosub::train

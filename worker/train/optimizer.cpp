@@ -6,10 +6,12 @@
 #include <cmath>
 
 #include "common/error.h"
+#include "worker/model/kernel_calls.h"
 #include "worker/train/adamw.h"
 #include "worker/train/lamb.h"
 #include "worker/train/sgd.h"
 #include "worker/train/sum_of_squares.h"
+#include "worker/train/update_kernels.h"
 
 namespace cosub::train {
 
@@ -33,11 +35,22 @@ std::vector<ParameterGroup> parameter_groups(const FlatState& state,
   return groups;
 }
 
-void Optimizer::update(const at::Tensor& values, const at::Tensor& gradients, const UpdateScalars& scalars) {
+void Optimizer::update(const at::Tensor& values, const at::Tensor& gradients, const UpdateScalars& scalars,
+                       Ema* ema) {
+  if (const kernels::Kernels* found = update_kernels(values)) {
+    const model::StreamOf stream(values);
+    return launch({.kernels = *found,
+                   .stream = stream,
+                   .scalars = scalars.tensor().const_data_ptr<double>(),
+                   .values = values.mutable_data_ptr<float>(),
+                   .gradients = gradients.mutable_data_ptr<float>(),
+                   .ema = ema != nullptr ? ema->rule() : kernels::EmaRule{}});
+  }
   const UpdateValues now = scalars.read();
   if (!now.applies) return;
   if (now.gradient_factor < 1) gradients.mul_(now.gradient_factor);
   update(values, gradients, now.updates, now.learning_rate);
+  if (ema != nullptr) ema->follow(values, 0, values.numel(), scalars);
 }
 
 at::Tensor Optimizer::add_state(const std::string& name, const at::Tensor& like) {

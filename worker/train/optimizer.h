@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "common/config/pipeline.h"
+#include "worker/kernels/kernels.h"
+#include "worker/train/ema.h"
 #include "worker/train/flat_state.h"
 #include "worker/train/update_scalars.h"
 
@@ -37,8 +39,9 @@ class Optimizer {
   /// values, gradients: [num_parameters], of one dtype (float32 or float64) and device; values are changed in
   /// place, gradients may be. `step` counts updates from 0.
   virtual void update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) = 0;
-  /// The same by numbers on the device. Clips the gradients; changes nothing where the step does not apply.
-  void update(const at::Tensor& values, const at::Tensor& gradients, const UpdateScalars& scalars);
+  /// The same by numbers on the device. Clips the gradients, and lets the average (nullptr: none) follow the
+  /// values; changes nothing where the step does not apply. On a GPU in one pass over memory, by our kernels.
+  void update(const at::Tensor& values, const at::Tensor& gradients, const UpdateScalars& scalars, Ema* ema);
 
   /// What the rule remembers, by the names that a checkpoint uses; laid out like values.
   const std::map<std::string, at::Tensor>& state() const { return state_; }
@@ -47,6 +50,15 @@ class Optimizer {
   Optimizer(config::OptimizerConfig options, std::vector<ParameterGroup> groups)
       : options_(std::move(options)), groups_(std::move(groups)) {}
   at::Tensor add_state(const std::string& name, const at::Tensor& like);
+  struct Launch {
+    const kernels::Kernels& kernels;
+    kernels::Stream stream;
+    const double* scalars;
+    float *values, *gradients;
+    kernels::EmaRule ema;
+  };
+  /// The update of all groups, with the average, by kernels.
+  virtual void launch(const Launch& with) = 0;
 
   config::OptimizerConfig options_;
   std::vector<ParameterGroup> groups_;

@@ -1,5 +1,7 @@
 #include "worker/train/sgd.h"
 
+#include "worker/train/update_kernels.h"
+
 namespace cosub::train {
 
 Sgd::Sgd(config::OptimizerConfig options, std::vector<ParameterGroup> groups, const at::Tensor& parameters)
@@ -16,6 +18,20 @@ void Sgd::update(at::Tensor values, at::Tensor gradients, std::int64_t step, dou
                     group.decays ? options_.weight_decay : 0.0, options_.momentum,
                     learning_rate * group.lr_scale, /*dampening=*/0.0, options_.nesterov, /*maximize=*/false,
                     /*is_first_step=*/step == 0);
+  }
+}
+
+void Sgd::launch(const Launch& with) {
+  for (const ParameterGroup& group : groups_) {
+    with.kernels.sgd({.group = kernel_group(group, options_.weight_decay),
+                      .scalars = with.scalars,
+                      .values = with.values,
+                      .gradients = with.gradients,
+                      .momentum_buffer = momentum_buffer_.mutable_data_ptr<float>(),
+                      .ema = with.ema,
+                      .momentum = options_.momentum,
+                      .nesterov = options_.nesterov},
+                     with.stream);
   }
 }
 

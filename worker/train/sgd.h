@@ -16,6 +16,9 @@ class Sgd final : public Optimizer {
   Sgd(config::OptimizerConfig options, std::vector<ParameterGroup> groups, const at::Tensor& parameters);
   void update(at::Tensor values, at::Tensor gradients, std::int64_t step, double learning_rate) override;
 
+ protected:
+  void launch(const Launch& with) override;
+
  private:
   at::Tensor momentum_buffer_;
 };

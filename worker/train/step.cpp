@@ -231,11 +231,13 @@ void TrainStep::decide() {
 void TrainStep::update() {
   const at::NoGradGuard no_grad;
   const at::Tensor gradients = reduced_.narrow(0, 0, gradients_.numel());
-  parts_.optimizer.update(parts_.state.values().narrow(0, 0, gradients.numel()), gradients, scalars_);
+  const at::Tensor& values = parts_.state.values();
+  parts_.optimizer.update(values.narrow(0, 0, gradients.numel()), gradients, scalars_, parts_.ema);
   const at::Tensor applies = scalars_.at(UpdateScalars::kApplies);
   parts_.model.batch_statistics().update_running(reduced_.narrow(0, gradients.numel(), statistics_.numel()),
                                                  num_microbatches_, applies);
-  if (parts_.ema != nullptr) parts_.ema->update(parts_.state.values(), scalars_);
+  if (parts_.ema != nullptr)
+    parts_.ema->follow(values, gradients.numel(), values.numel(), scalars_);  // buffers
   scalars_.at(UpdateScalars::kUpdates).add_(applies);
 }
 

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "common/module.h"
+#include "worker/kernels/kernels.h"
 
 namespace cosub::train {
 namespace {
@@ -12,6 +13,8 @@ std::string obstacle(const config::StageConfig& stage) {
   if (stage.model.stochastic_depth == config::StochasticDepth::kBernoulli)
     return "stochastic_depth: bernoulli keeps another number of rows in each step";
   if (stage.sync_batchnorm > 1) return "the ranks of sync_batchnorm meet within the step";
+  if (kernels::loaded_kernels() == nullptr)
+    return "without cosub's own kernels the host reads numbers within the step";
   const std::filesystem::path module = module_path("cosub_graph");
   return std::filesystem::exists(module) ? "" : module.string() + " is missing (-DCOSUB_WITH_CUDA=ON)";
 }

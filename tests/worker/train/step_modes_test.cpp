@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "tests/support/emulated_kernels.h"
 #include "tests/worker/model/models.h"
 #include "tests/worker/train/toy_stage.h"
 #include "worker/collective/single_communicator.h"
@@ -177,6 +178,23 @@ TEST_F(StepModes, NothingChangesAfterAStepThatEndsTheRun) {
     EXPECT_TRUE(found.diverged);
     EXPECT_EQ(found.hash, before.hash) << mode.graph << mode.late;
     EXPECT_TRUE(found.average.equal(before.average));
+  }
+}
+
+/// Their emulation: what a GPU's update does, and what the model's branches do there.
+TEST_F(StepModes, WithOurKernelsAreTheSameBitsToo) {
+  for (const char* rule : {"adamw", "lamb", "sgd"}) {
+    config::StageConfig skips = stage(model::small_vit(), rule);
+    skips.non_finite = config::NonFinite::kSkip;
+    broken_step_ = 1;
+    const Trained without = train(skips, kPlain, 4);
+    const testing::WithEmulatedKernels kernels;
+    const Trained wanted = train(skips, kPlain, 4);
+    EXPECT_NE(wanted.hash, without.hash) << rule;
+    EXPECT_LT((wanted.average - without.average).norm().item<double>(),
+              1e-5 * without.average.norm().item<double>())
+        << rule;
+    expect_same(train(skips, kBoth, 4), wanted, rule);
   }
 }
 
