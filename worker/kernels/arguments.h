@@ -88,7 +88,7 @@ struct BiasGeluBackward {
 
 /// Of how many pieces a sum over so many lines is made: a matter of the shape alone, not of the device.
 constexpr std::int64_t column_pieces(std::int64_t lines) {
-  constexpr std::int64_t kLinesOfPiece = 64, kMaxPieces = 256;
+  constexpr std::int64_t kLinesOfPiece = 32, kMaxPieces = 512;
   const std::int64_t pieces = (lines + kLinesOfPiece - 1) / kLinesOfPiece;
   return pieces < 1 ? 1 : pieces > kMaxPieces ? kMaxPieces : pieces;
 }

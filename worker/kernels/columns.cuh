@@ -8,6 +8,7 @@
 namespace cosub::kernels {
 
 constexpr int kColumnThreads = 32, kLineThreads = 8;  // of a block
+constexpr int kPieceThreads = 32;                     // of a block of the second launch
 
 /// Body: kSums; begin(column) for the kWidth columns from there; then for some lines visit(line, column,
 /// sums), which adds to sums[s][i]. Sums are dropped where `scratch` is null.
@@ -41,19 +42,19 @@ __global__ void column_pass(Body body, std::int64_t lines, std::int64_t channels
 /// total[column] = the sum over pieces of scratch [sums, pieces, channels]; block.y: which of the sums.
 static __global__ void column_totals(const float* scratch, std::int64_t pieces, std::int64_t channels,
                                      float* first, float* second) {
-  __shared__ float shared[kLineThreads][kColumnThreads];
+  __shared__ float shared[kPieceThreads][kColumnThreads];
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kColumnThreads + x;
   const float* from = scratch + blockIdx.y * pieces * channels;
   float sum = 0;
   if (column < channels) {
-    for (std::int64_t piece = y; piece < pieces; piece += kLineThreads)
+    for (std::int64_t piece = y; piece < pieces; piece += kPieceThreads)
       sum += from[piece * channels + column];
   }
   shared[y][x] = sum;
   __syncthreads();
   if (y != 0 || column >= channels) return;
-  for (int other = 1; other < kLineThreads; ++other) sum += shared[other][x];
+  for (int other = 1; other < kPieceThreads; ++other) sum += shared[other][x];
   float* total = blockIdx.y == 0 ? first : second;
   if (total != nullptr) total[column] = sum;
 }
@@ -70,7 +71,8 @@ void run_columns(const char* name, const Body& body, std::int64_t lines, std::in
          lines, channels, sums ? scratch : nullptr);
   if (!sums) return;
   launch("column_totals", column_totals, {(channels + kColumnThreads - 1) / kColumnThreads, Body::kSums},
-         block, stream, static_cast<const float*>(scratch), pieces, channels, first, second);
+         {kColumnThreads, kPieceThreads}, stream, static_cast<const float*>(scratch), pieces, channels, first,
+         second);
 }
 
 }  // namespace cosub::kernels
