@@ -2,6 +2,14 @@
 // NCCL (CUDA tensors; a module loaded only where a GPU is). Every call is collective: every rank must make
 // it, in the same order. Nothing waits for ever: passing the limit throws CollectiveError naming rank,
 // operation and `what`. Used from one thread at a time (the trainer's), unless a function says otherwise.
+//
+// Where tensors are on a GPU, an operation on tensors returns when it is queued on the current stream: what
+// that stream gets later finds the result, in stream order; the host must synchronise with the stream first,
+// as .cpu() and .item() do. The operations of one communicator must be in one order on the GPU too: on one
+// stream, or on streams that wait for each other. They may be captured into a CUDA graph, which must end
+// before the communicator does. Errors and limits (counted from when the GPU reaches the operation) are found
+// in the background: see check(). Texts, barrier and split wait on the host whatever the device, for the
+// other hosts and not for what GPUs have queued.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -42,12 +50,20 @@ class Communicator {
   /// of their ranks here. It takes over limit() and local_rank(), names ranks in errors by their numbers in
   /// the job, and must not outlive this one.
   virtual std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) = 0;
+  /// Throws what went wrong in the background, in this communicator or in one that split() relates it to; so
+  /// does every later operation of these. To be called after the host has synchronised with the GPU and
+  /// before it uses a number from there: the numbers are wrong then. Not collective; from any thread.
+  virtual void check() {}
+  /// The step that what is queued on the current stream from now on belongs to, also in communicators that
+  /// split() makes. For errors: a CUDA graph replays its operations in steps other than the one that their
+  /// `what` names (a "step N" at its beginning). Not collective, and not part of a capture.
+  virtual void set_step(std::int64_t /*step*/) {}
   /// Whether communicators that split() made may be used by other threads at the same time as this one.
   virtual bool concurrent() const = 0;
   /// Ends every rank of the job at once with this code.
   [[noreturn]] virtual void abort(int exit_code) = 0;
 
-  std::chrono::milliseconds limit() const { return limit_; }
+  std::chrono::milliseconds limit() const { return limit_; }  // from any thread, as set_limit
   void set_limit(std::chrono::milliseconds limit) { limit_ = limit; }
   /// From any thread: what waits in this communicator, now or later, fails as if its limit had passed.
   void cancel() { cancelled_ = true; }
@@ -57,7 +73,7 @@ class Communicator {
 
  private:
   std::atomic<bool> cancelled_ = false;
-  std::chrono::milliseconds limit_ = std::chrono::minutes(5);
+  std::atomic<std::chrono::milliseconds> limit_ = std::chrono::milliseconds(std::chrono::minutes(5));
 };
 
 /// MPI when started by mpirun or srun --mpi=pmix (OMPI_COMM_WORLD_SIZE, PMIX_RANK, PMI_RANK), one rank

@@ -1,20 +1,19 @@
-// The module cosub_nccl: Communicator over NCCL, for tensors on this rank's GPU. Loaded by connect_nccl. Each
-// operation runs on a stream of its own, after the work queued on the current stream, and has completed when
-// it returns. The host polls for its end, so that a lost peer shows as a CollectiveError within the limit;
-// then the communicator is aborted, which also ends the kernels that wait on the GPU.
+#include "worker/collective/nccl_communicator.h"
+
 #include <ATen/ATen.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
-#include <cuda_runtime_api.h>
 #include <fmt/format.h>
-#include <nccl.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <memory>
-#include <source_location>
 #include <stdexcept>
+#include <utility>
 
 #include "common/error.h"
 #include "worker/collective/nccl_module.h"
@@ -23,6 +22,12 @@
 
 namespace cosub::collective {
 namespace {
+
+constexpr std::chrono::milliseconds kLookEvery(100);
+/// How long the end of a communicator waits for one that is being aborted.
+constexpr std::chrono::seconds kAbortPatience(10);
+/// How long a call is spun for that NCCL's thread usually accepts in some tens of microseconds.
+constexpr std::chrono::microseconds kAcceptSpin(500);
 
 std::string short_host_name() {
   char name[256] = {};
@@ -44,92 +49,95 @@ ncclDataType_t nccl_type(at::ScalarType type) {
   }
 }
 
-class NcclCommunicator final : public Communicator {
- public:
-  explicit NcclCommunicator(Communicator& bootstrap);
-  NcclCommunicator(const NcclCommunicator& whole, std::unique_ptr<Communicator> bootstrap);
-  ~NcclCommunicator() override;
-  NcclCommunicator(const NcclCommunicator&) = delete;
-  NcclCommunicator& operator=(const NcclCommunicator&) = delete;
+std::size_t count_of(const at::Tensor& tensor) {
+  return static_cast<std::size_t>(tensor.numel());
+}
 
-  std::int64_t rank() const override { return bootstrap_.rank(); }
-  std::int64_t world_size() const override { return bootstrap_.world_size(); }
-  std::int64_t local_rank() const override { return bootstrap_.local_rank(); }
-  std::string name() const override { return "nccl"; }
+bool is_error(ncclResult_t result) {
+  return result != ncclSuccess && result != ncclInProgress;
+}
 
-  void all_reduce_sum(at::Tensor& tensor, const std::string& what) override;
-  void all_reduce_sum_buckets(std::vector<at::Tensor>& buckets, const std::string& what) override;
-  void broadcast(at::Tensor& tensor, std::int64_t root, const std::string& what) override;
-  void all_to_all(const std::vector<at::Tensor>& send, std::vector<at::Tensor>& recv,
-                  const std::string& what) override;
-  void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) override;
-  std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
-  void barrier(const std::string& what) override;
-  std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
-  bool concurrent() const override { return bootstrap_.concurrent(); }
-  [[noreturn]] void abort(int exit_code) override;
+// A process has several communicators on its GPU: the exchange of gradients on a stream of its own, the group
+// of sync_batchnorm on the stream that computes. Kernels of two communicators at the same time can wait for
+// each other's places on the GPU, on one rank this way and on another that way. With this setting NCCL (2.26
+// and later) keeps to the order of the host's calls, which is the same on every rank, and lets kernels run
+// beside each other where that is safe.
+void order_launches_by_calls() {
+  if (setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", /*overwrite=*/0) != 0)
+    spdlog::warn("NCCL_LAUNCH_ORDER_IMPLICIT: not set ({})", std::strerror(errno));
+}
 
- private:
-  std::string describe(const std::string& operation, const std::string& what) const;
-  void check_nccl(ncclResult_t result, const std::string& operation, const std::string& what,
-                  std::source_location where = std::source_location::current());
-  void check_cuda(cudaError_t result, const std::string& operation, const std::string& what,
-                  std::source_location where = std::source_location::current());
-  [[noreturn]] void fail(const std::string& message);
-  void abort_communicator();
-  void choose_device();
-  void connect_ranks();
-  void wait_until_accepted(const std::string& operation, const std::string& what);
-  /// enqueue() makes the NCCL calls of one group, on stream_.
-  template <typename Enqueue>
-  void run(const std::string& operation, const std::string& what, Enqueue&& enqueue);
-  Communicator& bootstrap();
+}  // namespace
 
-  const std::unique_ptr<Communicator> own_bootstrap_;  // of a part that split() made
-  Communicator& bootstrap_;
-  const std::string who_;  // by its rank in the job
-  const int exceptions_at_start_ = std::uncaught_exceptions();
-  int device_ = 0;
-  ncclComm_t comm_ = nullptr;  // null: not connected, or aborted after a failure
-  cudaStream_t stream_ = nullptr;
-  cudaEvent_t ready_ = nullptr, finished_ = nullptr;
-};
+void NcclAbort::start(ncclComm_t communicator, int device) {
+  std::packaged_task<void()> task([communicator, device] {
+    // The error that led here is the one to report.
+    (void)cudaSetDevice(device);
+    (void)ncclCommAbort(communicator);
+  });
+  done_ = task.get_future();
+  thread_ = std::thread(std::move(task));
+}
+
+NcclAbort::~NcclAbort() {
+  if (!thread_.joinable()) return;
+  if (done_.wait_for(kAbortPatience) == std::future_status::ready) {
+    thread_.join();
+  } else {
+    spdlog::warn("NCCL did not abort within {} s; a CUDA graph may hold its operations",
+                 kAbortPatience.count());
+    thread_.detach();
+  }
+}
 
 NcclCommunicator::NcclCommunicator(Communicator& bootstrap)
     : bootstrap_(bootstrap),
-      who_(describe_rank(bootstrap.rank(), bootstrap.world_size(), short_host_name())) {
+      who_(describe_rank(bootstrap.rank(), bootstrap.world_size(), short_host_name())),
+      device_(choose_device()),
+      family_(std::make_shared<Family>()),
+      watch_(who_) {
   set_limit(bootstrap.limit());
-  choose_device();
-  connect_ranks();
+  order_launches_by_calls();
+  or_fail([this] { connect_ranks(); });
+  watchdog_ = std::thread([this] { look_repeatedly(); });
 }
 
 NcclCommunicator::NcclCommunicator(const NcclCommunicator& whole, std::unique_ptr<Communicator> bootstrap)
-    : own_bootstrap_(std::move(bootstrap)), bootstrap_(*own_bootstrap_), who_(whole.who_) {
+    : own_bootstrap_(std::move(bootstrap)),
+      bootstrap_(*own_bootstrap_),
+      who_(whole.who_),
+      device_(choose_device()),
+      family_(whole.family_),
+      watch_(who_) {
   set_limit(whole.limit());
-  choose_device();
-  connect_ranks();
+  or_fail([this] { connect_ranks(); });
+  watchdog_ = std::thread([this] { look_repeatedly(); });
 }
 
 NcclCommunicator::~NcclCommunicator() {
-  bool clean = comm_ != nullptr && std::uncaught_exceptions() <= exceptions_at_start_;
-  if (clean) {
+  if (watchdog_.joinable()) {
+    {
+      const std::lock_guard lock(ending_mutex_);
+      ending_ = true;
+    }
+    ended_.notify_all();
+    watchdog_.join();
+  }
+  const std::lock_guard lock(mutex_);
+  if (comm_ != nullptr && !family_->error.is_set() && std::uncaught_exceptions() <= exceptions_at_start_) {
     ncclResult_t state = ncclCommFinalize(comm_);
     const auto done = [&] {
       return ncclCommGetAsyncError(comm_, &state) != ncclSuccess || state != ncclInProgress;
     };
-    clean = poll_until(done, limit(), cancelled()) && state == ncclSuccess &&
-            ncclCommDestroy(comm_) == ncclSuccess;
-    if (clean) comm_ = nullptr;
+    if (poll_until(done, limit(), cancelled()) && state == ncclSuccess &&
+        ncclCommDestroy(comm_) == ncclSuccess) {
+      comm_ = nullptr;
+    }
   }
   abort_communicator();
-  // A stream whose kernels an abort has just ended may still report their error: nothing is left to do about
-  // it.
-  (void)cudaEventDestroy(ready_);
-  (void)cudaEventDestroy(finished_);
-  (void)cudaStreamDestroy(stream_);
 }
 
-void NcclCommunicator::choose_device() {
+int NcclCommunicator::choose_device() {
   const std::string operation = "connect";
   int num_devices = 0;
   check_cuda(cudaGetDeviceCount(&num_devices), operation, "");
@@ -138,13 +146,9 @@ void NcclCommunicator::choose_device() {
         fmt::format("{} has local rank {}, but its host shows {} GPUs: start at most {} ranks there", who_,
                     local_rank(), num_devices, num_devices));
   }
-  device_ = static_cast<int>(local_rank());
-  check_cuda(cudaSetDevice(device_), operation, "");
-  int least = 0, greatest = 0;
-  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), operation, "");
-  check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), operation, "");
-  check_cuda(cudaEventCreateWithFlags(&ready_, cudaEventDisableTiming), operation, "");
-  check_cuda(cudaEventCreateWithFlags(&finished_, cudaEventDisableTiming), operation, "");
+  const int device = static_cast<int>(local_rank());
+  check_cuda(cudaSetDevice(device), operation, "");
+  return device;
 }
 
 void NcclCommunicator::connect_ranks() {
@@ -162,9 +166,29 @@ void NcclCommunicator::connect_ranks() {
       ncclCommInitRankConfig(&comm_, static_cast<int>(world_size()), id, static_cast<int>(rank()), &config),
       operation, "");
   wait_until_accepted(operation, "");
+  warm_up();
+}
+
+// Connections are made by the first operation that uses them: not one that is captured, then.
+void NcclCommunicator::warm_up() {
+  const std::string operation = "connect", what = "first operation";
+  auto one =
+      at::ones({1}, at::TensorOptions(at::kFloat).device(at::kCUDA, static_cast<c10::DeviceIndex>(device_)));
+  run(operation, what, [&](cudaStream_t stream) {
+    return ncclAllReduce(one.data_ptr(), one.data_ptr(), 1, ncclFloat32, ncclSum, comm_, stream);
+  });
+  const auto done = [&] {
+    ncclResult_t state = ncclSuccess;
+    check_nccl(ncclCommGetAsyncError(comm_, &state), operation, what);
+    check_nccl(state, operation, what);
+    return mark_.read() == Watch::ended(1);
+  };
+  if (!poll_until(done, limit(), cancelled()))
+    throw WaitLimitError(who_, limit(), "the other ranks", describe_operation(operation, what));
 }
 
 Communicator& NcclCommunicator::bootstrap() {
+  check();
   bootstrap_.set_limit(limit());
   return bootstrap_;
 }
@@ -173,84 +197,135 @@ std::string NcclCommunicator::describe(const std::string& operation, const std::
   return fmt::format("{} in {}", who_, describe_operation(operation, what));
 }
 
-void NcclCommunicator::fail(const std::string& message) {
+/// With mutex_ held, or in the constructor: what work() throws is the end of this communicator and of those
+/// related to it. Throws the first of their errors.
+template <typename Work>
+void NcclCommunicator::or_fail(Work&& work) {
+  try {
+    return work();
+  } catch (...) {
+    family_->error.set(std::current_exception());
+  }
   abort_communicator();
-  throw CollectiveError(message);
+  family_->error.check();
 }
 
 void NcclCommunicator::check_nccl(ncclResult_t result, const std::string& operation, const std::string& what,
                                   std::source_location where) {
-  if (result == ncclSuccess || result == ncclInProgress) return;
-  fail(fmt::format("NCCL failed on {}: {}, {} ({}:{})", describe(operation, what), ncclGetErrorString(result),
-                   ncclGetLastError(comm_), where.file_name(), where.line()));
+  if (!is_error(result)) return;
+  throw CollectiveError(fmt::format("NCCL failed on {}: {}, {} ({}:{})", describe(operation, what),
+                                    ncclGetErrorString(result), ncclGetLastError(comm_), where.file_name(),
+                                    where.line()));
 }
 
 void NcclCommunicator::check_cuda(cudaError_t result, const std::string& operation, const std::string& what,
                                   std::source_location where) {
   if (result == cudaSuccess) return;
-  fail(fmt::format("CUDA failed on {}: {} ({}:{})", describe(operation, what), cudaGetErrorString(result),
-                   where.file_name(), where.line()));
+  throw CollectiveError(fmt::format("CUDA failed on {}: {} ({}:{})", describe(operation, what),
+                                    cudaGetErrorString(result), where.file_name(), where.line()));
 }
 
+/// With mutex_ held, or by the constructor.
 void NcclCommunicator::abort_communicator() {
   if (comm_ == nullptr) return;
-  (void)ncclCommAbort(comm_);  // the error that led here is the one to report
-  comm_ = nullptr;
+  abort_.start(std::exchange(comm_, nullptr), device_);
 }
 
 // A nonblocking communicator does its host work in the background; until it is no longer in progress, nothing
-// else may be asked of it.
+// else may be asked of it, and its kernels are not on the stream yet.
 void NcclCommunicator::wait_until_accepted(const std::string& operation, const std::string& what) {
   ncclResult_t state = ncclInProgress;
   const auto done = [&] {
+    check();
     check_nccl(ncclCommGetAsyncError(comm_, &state), operation, what);
     check_nccl(state, operation, what);
     return state == ncclSuccess;
   };
-  if (!poll_until(done, limit(), cancelled())) {
-    abort_communicator();
-    throw WaitLimitError(who_, limit(), "the other ranks", describe_operation(operation, what));
+  const auto spin_until = std::chrono::steady_clock::now() + kAcceptSpin;
+  while (std::chrono::steady_clock::now() < spin_until) {
+    if (done()) return;
+    std::this_thread::yield();
   }
+  if (!poll_until(done, limit(), cancelled()))
+    throw WaitLimitError(who_, limit(), "the other ranks", describe_operation(operation, what));
 }
 
 template <typename Enqueue>
 void NcclCommunicator::run(const std::string& operation, const std::string& what, Enqueue&& enqueue) {
+  check();
   if (comm_ == nullptr) {
     throw CollectiveError(fmt::format("{}: an earlier operation failed", describe(operation, what)));
   }
-  const auto current = c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device_));
-  check_cuda(cudaEventRecord(ready_, current.stream()), operation, what);
-  check_cuda(cudaStreamWaitEvent(stream_, ready_, 0), operation, what);
+  const auto device = static_cast<c10::DeviceIndex>(device_);
+  const c10::cuda::CUDAGuard on_device(device);
+  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(device).stream();
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check_cuda(cudaStreamIsCapturing(stream, &capture), operation, what);
+  const std::uint64_t number = watch_.add(operation, what, capture != cudaStreamCaptureStatusNone);
+  mark_.write(stream, Watch::begun(number));
   check_nccl(ncclGroupStart(), operation, what);
-  enqueue();
-  check_nccl(ncclGroupEnd(), operation, what);
+  const ncclResult_t queued = enqueue(stream);
+  const ncclResult_t ended = ncclGroupEnd();  // in any case: a group left open would take in later calls
+  check_nccl(queued, operation, what);
+  check_nccl(ended, operation, what);
   wait_until_accepted(operation, what);
-  check_cuda(cudaEventRecord(finished_, stream_), operation, what);
-  const auto done = [&] {
-    ncclResult_t state = ncclSuccess;
-    check_nccl(ncclCommGetAsyncError(comm_, &state), operation, what);
-    check_nccl(state, operation, what);
-    const auto status = cudaEventQuery(finished_);
-    if (status == cudaErrorNotReady) {
-      (void)cudaGetLastError();  // or LibTorch's next launch would take it for its own
-      return false;
-    }
-    check_cuda(status, operation, what);
-    return true;
-  };
-  if (!poll_until(done, limit(), cancelled())) {
-    abort_communicator();
-    throw WaitLimitError(who_, limit(), "the other ranks", describe_operation(operation, what));
+  if (before_end_) before_end_(stream);
+  mark_.write(stream, Watch::ended(number));
+}
+
+template <typename Enqueue>
+void NcclCommunicator::locked_run(const std::string& operation, const std::string& what, Enqueue&& enqueue) {
+  const std::lock_guard lock(mutex_);
+  or_fail([&] { run(operation, what, enqueue); });
+}
+
+void NcclCommunicator::set_step(std::int64_t step) {
+  const auto device = static_cast<c10::DeviceIndex>(device_);
+  const c10::cuda::CUDAGuard on_device(device);
+  family_->step.write(c10::cuda::getCurrentCUDAStream(device).stream(), static_cast<std::uint64_t>(step + 1));
+}
+
+void NcclCommunicator::look_repeatedly() {
+  std::unique_lock lock(ending_mutex_);
+  while (!ended_.wait_for(lock, kLookEvery, [this] { return ending_; })) {
+    lock.unlock();
+    look();
+    lock.lock();
   }
+}
+
+void NcclCommunicator::look() {
+  if (!family_->error.is_set()) {
+    const Watch::Seen seen{.mark = mark_.read(), .step = static_cast<std::int64_t>(family_->step.read()) - 1};
+    if (const auto late = watch_.look(seen, std::chrono::steady_clock::now(), limit(), cancelled()))
+      family_->error.set(std::make_exception_ptr(*late));
+  }
+  // The one who holds the mutex is in a call that ends by itself: if not this time, then next time.
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock) return;
+  if (!family_->error.is_set()) look_for_error_of_nccl();
+  if (family_->error.is_set()) abort_communicator();
+}
+
+/// With mutex_ held.
+void NcclCommunicator::look_for_error_of_nccl() {
+  if (comm_ == nullptr) return;
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
+  const ncclResult_t result = is_error(asked) ? asked : state;
+  if (!is_error(result)) return;
+  const std::string operation = watch_.under_way();
+  family_->error.set(std::make_exception_ptr(CollectiveError(
+      fmt::format("NCCL failed on {} in {}: {}, {}", who_, operation.empty() ? "the background" : operation,
+                  ncclGetErrorString(result), ncclGetLastError(comm_)))));
 }
 
 void NcclCommunicator::all_reduce_sum(at::Tensor& tensor, const std::string& what) {
   const char* operation = "all_reduce_sum";
   check_tensor(tensor, at::kCUDA, operation);
-  run(operation, what, [&] {
-    check_nccl(ncclAllReduce(tensor.data_ptr(), tensor.data_ptr(), static_cast<std::size_t>(tensor.numel()),
-                             nccl_type(tensor.scalar_type()), ncclSum, comm_, stream_),
-               operation, what);
+  locked_run(operation, what, [&](cudaStream_t stream) {
+    return ncclAllReduce(tensor.data_ptr(), tensor.data_ptr(), count_of(tensor),
+                         nccl_type(tensor.scalar_type()), ncclSum, comm_, stream);
   });
 }
 
@@ -258,22 +333,22 @@ void NcclCommunicator::all_reduce_sum_buckets(std::vector<at::Tensor>& buckets, 
   const char* operation = "all_reduce_sum";
   for (const auto& bucket : buckets) check_tensor(bucket, at::kCUDA, operation);
   // One group: NCCL runs the buckets together, so that an error names them all.
-  run(operation, fmt::format("{}, {} buckets", what, buckets.size()), [&] {
+  locked_run(operation, fmt::format("{}, {} buckets", what, buckets.size()), [&](cudaStream_t stream) {
     for (const auto& bucket : buckets) {
-      check_nccl(ncclAllReduce(bucket.data_ptr(), bucket.data_ptr(), static_cast<std::size_t>(bucket.numel()),
-                               nccl_type(bucket.scalar_type()), ncclSum, comm_, stream_),
-                 operation, what);
+      const ncclResult_t result = ncclAllReduce(bucket.data_ptr(), bucket.data_ptr(), count_of(bucket),
+                                                nccl_type(bucket.scalar_type()), ncclSum, comm_, stream);
+      if (is_error(result)) return result;
     }
+    return ncclSuccess;
   });
 }
 
 void NcclCommunicator::broadcast(at::Tensor& tensor, std::int64_t root, const std::string& what) {
   const char* operation = "broadcast";
   check_tensor(tensor, at::kCUDA, operation);
-  run(operation, what, [&] {
-    check_nccl(ncclBroadcast(tensor.data_ptr(), tensor.data_ptr(), static_cast<std::size_t>(tensor.numel()),
-                             nccl_type(tensor.scalar_type()), static_cast<int>(root), comm_, stream_),
-               operation, what);
+  locked_run(operation, what, [&](cudaStream_t stream) {
+    return ncclBroadcast(tensor.data_ptr(), tensor.data_ptr(), count_of(tensor),
+                         nccl_type(tensor.scalar_type()), static_cast<int>(root), comm_, stream);
   });
 }
 
@@ -283,18 +358,19 @@ void NcclCommunicator::all_to_all(const std::vector<at::Tensor>& send, std::vect
   check_tensors(send, world_size(), at::kCUDA, operation);
   check_tensors(recv, world_size(), at::kCUDA, operation);
   copy_own(send[rank()], recv[rank()]);
-  run(operation, what, [&] {
+  locked_run(operation, what, [&](cudaStream_t stream) {
     for (int peer = 0; peer < static_cast<int>(world_size()); ++peer) {
       if (peer == rank()) continue;
       const auto& to = send[peer];
       auto& from = recv[peer];
-      check_nccl(ncclSend(to.data_ptr(), static_cast<std::size_t>(to.numel()), nccl_type(to.scalar_type()),
-                          peer, comm_, stream_),
-                 operation, what);
-      check_nccl(ncclRecv(from.data_ptr(), static_cast<std::size_t>(from.numel()),
-                          nccl_type(from.scalar_type()), peer, comm_, stream_),
-                 operation, what);
+      const ncclResult_t sent =
+          ncclSend(to.data_ptr(), count_of(to), nccl_type(to.scalar_type()), peer, comm_, stream);
+      if (is_error(sent)) return sent;
+      const ncclResult_t received =
+          ncclRecv(from.data_ptr(), count_of(from), nccl_type(from.scalar_type()), peer, comm_, stream);
+      if (is_error(received)) return received;
     }
+    return ncclSuccess;
   });
 }
 
@@ -317,12 +393,10 @@ std::unique_ptr<Communicator> NcclCommunicator::split(std::int64_t color, const 
 }
 
 void NcclCommunicator::abort(int exit_code) {
-  abort_communicator();
+  // Without NCCL's abort, which may wait: the end of the process ends its kernels.
   bootstrap_.abort(exit_code);
   std::_Exit(exit_code);
 }
-
-}  // namespace
 
 // Called by connect_nccl through dlsym.
 extern "C" __attribute__((visibility("default"))) void cosub_make_nccl_communicator(

@@ -90,15 +90,21 @@ StepReduction::StepReduction(Communicator& communicator, Communicator* group, Re
       sums_(merges_of(owned_by(communicator, group, options_.num_microbatches), options_), options_.size,
             options_.tensor) {
   const StridedRange owned = owned_by(communicator, group, options_.num_microbatches);
-  const bool threaded = options_.overlap && communicator.world_size() > 1 && communicator.concurrent();
-  if (threaded) {
+  const bool on_cpu = options_.tensor.device().is_cpu();
+  const bool beside =
+      options_.overlap && communicator.world_size() > 1 && (!on_cpu || communicator.concurrent());
+  if (beside) {
     own_communicator_ = communicator.split(0, "the exchange of gradients");
     if (group != nullptr) own_group_ = group->split(0, "the exchange of gradients within groups");
-    thread_ = std::make_unique<ExchangeThread>();
+    if (on_cpu) {
+      thread_ = std::make_unique<ExchangeThread>();
+    } else {
+      stream_ = std::make_unique<ExchangeStream>(options_.tensor.device());
+    }
   }
-  exchange_ = make_exchange(threaded ? *own_communicator_ : communicator,
-                            threaded && group != nullptr ? own_group_.get() : group, options_,
-                            owned.begin < owned.end);
+  exchange_ =
+      make_exchange(beside ? *own_communicator_ : communicator,
+                    beside && group != nullptr ? own_group_.get() : group, options_, owned.begin < owned.end);
 }
 
 StepReduction::~StepReduction() {
@@ -136,10 +142,14 @@ void StepReduction::ready(std::size_t bucket) {
   const bool merge = has_last_;
   if (thread_) {
     thread_->post([this, bucket, merge] { exchange(bucket, merge); });
+  } else if (stream_) {
+    // The vectors that the stream works on are kept from step to step, and its temporaries are its own: the
+    // allocator gives none of them away before finish() joins the streams.
+    stream_->queue([this, bucket, merge] { exchange(bucket, merge); });
   } else {
     const auto start = std::chrono::steady_clock::now();
     exchange(bucket, merge);
-    inline_time_ += std::chrono::steady_clock::now() - start;
+    if (options_.tensor.device().is_cpu()) inline_time_ += std::chrono::steady_clock::now() - start;
   }
 }
 
@@ -161,6 +171,7 @@ at::Tensor StepReduction::finish() {
   order_.finish();
   while (next_bucket_ < options_.buckets.size()) ready(next_bucket_);
   if (thread_) thread_->wait();
+  if (stream_) stream_->join();
   next_bucket_ = 0;
   return exchange_->total(sums_.sums());
 }

@@ -7,6 +7,9 @@
 // Usage per step, on every rank: begin(step); for each own microbatch ascending: add(m, leaf); finish() ->
 // sum. Or, so that the exchange runs while the last leaf is computed: add_last(m, leaf) instead of its add,
 // then ready(bucket) for every bucket in the order 0, 1, ... as its numbers become final, then finish().
+// On a GPU all of it is queued and nothing waits (communicator.h): leaves and sum are in the order of the
+// streams that are current in these calls, each of which must come after the one before. May be captured into
+// a CUDA graph, from begin to finish; the graph must end before the reduction does.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -21,6 +24,7 @@
 #include "common/config/pipeline.h"
 #include "worker/collective/bucket_exchange.h"
 #include "worker/collective/communicator.h"
+#include "worker/collective/exchange_stream.h"
 #include "worker/collective/exchange_thread.h"
 #include "worker/collective/leaf_order.h"
 #include "worker/collective/leaf_sums.h"
@@ -34,11 +38,13 @@ struct ReductionOptions {
   at::TensorOptions tensor = at::kFloat;         // dtype and device of leaves and sum
   std::vector<Range> buckets = {};               // disjoint, all of [0, n), in the order of their exchange
   std::int64_t bucket_bytes = 25 * 1024 * 1024;  // where `buckets` is empty: pieces of this size
-  bool overlap = false;                          // exchange in a thread, from ready() on
+  bool overlap = false;                          // exchange beside the computation, from ready() on: on CPU
+                                                 // in a thread, on a GPU on a stream
   bool compress = false;                         // fast: bfloat16 between the ranks,
   std::int64_t first_exact = 0;                  // for buckets that end at or before this element
   bool error_feedback = false;                   // compress: see compressed_exchange.h
-  /// Called by the exchanging thread as it turns to a bucket; may be empty.
+  /// Called by the exchanging thread as it turns to a bucket; on a GPU as the bucket is queued, by who calls
+  /// ready() or finish(), and not where a CUDA graph is replayed. May be empty.
   std::function<void(std::int64_t step, std::int64_t bucket, std::int64_t num_buckets)> on_bucket = {};
 };
 
@@ -65,22 +71,24 @@ class StepReduction {
   at::Tensor finish();
 
   const std::vector<Range>& buckets() const { return options_.buckets; }
-  bool overlaps() const { return thread_ != nullptr; }
-  /// Time that exchanges have taken since the last call, hidden or not.
+  bool overlaps() const { return thread_ != nullptr || stream_ != nullptr; }
+  /// Time that exchanges have taken since the last call, hidden or not. 0 on a GPU: only the GPU knows.
   std::chrono::duration<double> take_exchange_time();
 
  private:
   void exchange(std::size_t bucket, bool merge);
 
   ReductionOptions options_;
-  std::unique_ptr<Communicator> own_communicator_, own_group_;  // the thread's
+  std::unique_ptr<Communicator> own_communicator_, own_group_;  // the thread's or stream's
   LeafOrder order_;
   LeafSums sums_;
   std::unique_ptr<BucketExchange> exchange_;
   std::size_t next_bucket_ = 0;
   bool has_last_ = false;
   std::chrono::duration<double> inline_time_{0};
-  std::unique_ptr<ExchangeThread> thread_;  // nullptr: exchanged in finish(). Last: it uses all the others
+  // Neither: exchanged where ready() and finish() are called. The thread last: it uses all the others.
+  std::unique_ptr<ExchangeStream> stream_;
+  std::unique_ptr<ExchangeThread> thread_;
 };
 
 std::unique_ptr<StepReduction> make_step_reduction(Communicator& communicator, ReductionOptions options);
