@@ -27,11 +27,13 @@ struct LayerNorm {
   void* y = nullptr;  // [num_rows, positions, channels]
   Dtype y_type = Dtype::kFloat32;
   float *mean = nullptr, *rstd = nullptr;  // [num_rows, positions]: for the backward pass
+  float* kept = nullptr;                   // [num_rows, positions, channels] x[rows]; null: not wanted
 };
 
 struct LayerNormBackward {
   RowPart part;
   const float *x = nullptr, *weight = nullptr, *mean = nullptr, *rstd = nullptr;  // as in LayerNorm
+  bool x_is_kept = false;                                                         // x is LayerNorm's `kept`
   const void* d_y = nullptr;
   Dtype y_type = Dtype::kFloat32;
   float* d_x = nullptr;                          // [N, positions, channels], of which only `rows` are touched

@@ -23,6 +23,7 @@ __global__ void layer_norm_kernel(LayerNorm a) {
   for (std::int64_t c = first; c < channels; c += stride) {
     const Pack<kWidth> values = load<kWidth>(x + c);
     for (int i = 0; i < kWidth; ++i) sum += values.at[i];
+    if (a.kept != nullptr) store(values, a.kept + line * channels + c);
   }
   const float mean = warp_sum(sum) / static_cast<float>(channels);
   float squares = 0;  // of the distances from the mean: the line comes from the cache
@@ -42,12 +43,16 @@ __global__ void layer_norm_kernel(LayerNorm a) {
   a.rstd[line] = rstd;
 }
 
+__device__ __forceinline__ std::int64_t line_of_x(const LayerNormBackward& a, std::int64_t line) {
+  return a.x_is_kept ? line : line_of_whole(a.part, line);
+}
+
 /// line_scratch[2 * line]: the means over the channels of g and of g * normed, where g = d_y * weight.
 template <class T, int kWidth>
 __global__ void layer_norm_means(LayerNormBackward a) {
   const std::int64_t line = line_of_warp(), channels = a.part.channels;
   if (line >= a.part.num_rows * a.part.positions) return;
-  const float* x = a.x + line_of_whole(a.part, line) * channels;
+  const float* x = a.x + line_of_x(a, line) * channels;
   const T* d_y = static_cast<const T*>(a.d_y) + line * channels;
   const float mean = a.mean[line], rstd = a.rstd[line];
   float plain = 0, with_normed = 0;
@@ -76,7 +81,7 @@ struct LayerNormColumns {
   __device__ __forceinline__ void begin(std::int64_t column) { weight = load<kWidth>(a.weight + column); }
   __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&sums)[2][kWidth]) {
     const std::int64_t at = line_of_whole(a.part, line) * a.part.channels + column;
-    const Pack<kWidth> x = load<kWidth>(a.x + at),
+    const Pack<kWidth> x = load<kWidth>(a.x + line_of_x(a, line) * a.part.channels + column),
                        d = load<kWidth>(static_cast<const T*>(a.d_y) + line * a.part.channels + column);
     const float mean = a.mean[line], rstd = a.rstd[line];
     const float plain = a.line_scratch[2 * line], with_normed = a.line_scratch[2 * line + 1];
@@ -97,7 +102,7 @@ inline Extent blocks_of_lines(const RowPart& part) {
 }
 
 inline void run_layer_norm(const LayerNorm& a, Stream stream) {
-  const bool four = a.part.channels % 4 == 0 && aligned_for_4(a.x, a.weight, a.bias, a.y);
+  const bool four = a.part.channels % 4 == 0 && aligned_for_4(a.x, a.weight, a.bias, a.y, a.kept);
   with_type(a.y_type, [&](auto type) {
     with_width(four, [&](auto width) {
       launch("layer_norm", layer_norm_kernel<decltype(type), decltype(width)::value>, blocks_of_lines(a.part),

@@ -32,6 +32,12 @@ std::int64_t lines_of(const kernels::RowPart& part) {
   return part.num_rows * part.positions;
 }
 
+/// Whether a copy of so few rows is kept for the backward pass rather than the whole: where many are dropped,
+/// memory is what is short; where few are, the copy costs more than it saves.
+bool keeps_copy(const at::Tensor& x, const at::Tensor& rows) {
+  return rows.defined() && 4 * rows.numel() < 3 * x.size(0);
+}
+
 struct NormRows : public torch::autograd::Node {
   variable_list apply(variable_list&& gradients) override {
     const at::NoGradGuard no_grad;
@@ -40,9 +46,10 @@ struct NormRows : public torch::autograd::Node {
     const at::Tensor d_y = gradients[1].contiguous(), x_now = x.unpack(), weight_now = weight.unpack();
     const bool adds = d_x.defined();
     if (adds) d_x = made_ours(std::move(d_x));
-    if (!adds) d_x = rows.defined() ? at::zeros_like(x_now) : at::empty_like(x_now);
+    if (!adds) d_x = rows.defined() ? at::zeros(sizes, x_now.options()) : at::empty(sizes, x_now.options());
     kernels::LayerNormBackward a;
-    a.part = part_of(x_now, rows);
+    a.part = part_of(d_x, rows);
+    a.x_is_kept = x_is_kept;
     at::Tensor d_weight, d_bias, scratch;
     if (task_should_compute_output(1) || task_should_compute_output(2)) {
       d_weight = at::empty_like(weight_now);
@@ -73,6 +80,8 @@ struct NormRows : public torch::autograd::Node {
   }
 
   at::Tensor rows, mean, rstd;
+  std::vector<std::int64_t> sizes;  // of x
+  bool x_is_kept = false;           // x is a copy of its rows
   SavedVariable x, weight;
 };
 
@@ -137,14 +146,20 @@ std::pair<at::Tensor, at::Tensor> norm_rows(const at::Tensor& x, const at::Tenso
   a.y_type = kernel_dtype(y);
   a.mean = float_address(mean);
   a.rstd = float_address(rstd);
-  kernels_for(x)->layer_norm(a, StreamOf(x));
   const bool learns = norm.weight.requires_grad() || norm.bias.requires_grad();
-  if (!at::GradMode::is_enabled() || !(x.requires_grad() || learns)) return {x, y};
+  const bool differentiates = at::GradMode::is_enabled() && (x.requires_grad() || learns);
+  at::Tensor kept;
+  if (differentiates && keeps_copy(x, rows)) kept = floats_like(x, y.sizes());
+  a.kept = float_address(kept);
+  kernels_for(x)->layer_norm(a, StreamOf(x));
+  if (!differentiates) return {x, y};
   const auto node = make_node<NormRows>(torch::autograd::collect_next_edges(x, norm.weight, norm.bias));
   node->rows = rows;
   node->mean = mean;
   node->rstd = rstd;
-  node->x = SavedVariable(x, /*is_output=*/false);
+  node->sizes = x.sizes().vec();
+  node->x_is_kept = kept.defined();
+  node->x = SavedVariable(kept.defined() ? kept : x, /*is_output=*/false);
   node->weight = SavedVariable(norm.weight, /*is_output=*/false);
   std::vector<at::Tensor> outputs = {x.detach(), y};
   torch::autograd::set_history(outputs, node);

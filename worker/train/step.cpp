@@ -37,7 +37,8 @@ TrainStep::TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_
       own_(own_microbatches_of(stage, parts_.communicator)),
       inputs_(parts_.state.values().options(), /*fixed=*/parts_.graph != nullptr),
       scalars_(parts_.state.values().device()),
-      sent_(parts_.late_results) {
+      sent_(parts_.late_results),
+      graph_(std::move(parts_.graph)) {
   std::int64_t num_gradients = parts_.state.num_parameters();
   std::int64_t num_statistics = parts_.model.batch_statistics().size();
   vector_ = at::zeros({num_gradients + num_statistics + StepResults::kSums}, parts_.state.values().options());
@@ -88,9 +89,10 @@ std::optional<StepOutcome> TrainStep::run(std::int64_t step, const std::function
   scalars_.at(UpdateScalars::kLearningRate).fill_(learning_rate);
   if (!std::exchange(counts_updates_, true))
     scalars_.at(UpdateScalars::kUpdates).fill_(static_cast<double>(step - skipped_steps_));
-  if (parts_.graph) {
+  parts_.communicator.set_step(step);
+  if (graph_) {
     for (std::size_t place = 0; place < num_own(); ++place) load(place, next, word);
-    parts_.graph->run([&] {
+    graph_->run([&] {
       compute(
           step, [this](std::size_t place) -> auto& { return inputs_.at(place); });
     });
@@ -107,6 +109,8 @@ std::optional<StepOutcome> TrainStep::last() {
 }
 
 std::optional<StepOutcome> TrainStep::checked(std::optional<StepOutcome> outcome) {
+  if (outcome)
+    parts_.communicator.check();  // or the numbers of a GPU's broken exchange would be taken for true
   if (!outcome || !outcome->skipped) return outcome;
   ++skipped_steps_;
   if (stage_.non_finite == config::NonFinite::kSkip) return outcome;

@@ -111,6 +111,7 @@ class TrainStep {
   std::unique_ptr<SyncBatchNorm> sync_batch_norm_;     // nullptr: each microbatch is normalised by itself
   std::unique_ptr<collective::StepReduction> reduction_;
   std::unique_ptr<GradientReadiness> readiness_;  // nullptr: nothing is exchanged during the backward pass
+  std::unique_ptr<StepGraph> graph_;              // of Parts; ends before the communicators that it captured
 };
 
 }  // namespace cosub::train

@@ -72,6 +72,7 @@ StageConfig unusual_stage() {
   stage.check_parameters_every_steps = 17;
   stage.threads = 3;
   stage.device = "cuda";
+  stage.cuda_graph = false;
   stage.log_every_steps = 11;
   stage.collective_timeout = milliseconds(90'000);
   stage.submodels = {{"a", "0,2,5", BranchScale::kTrain}, {"b", "first:3", BranchScale::kOne}};

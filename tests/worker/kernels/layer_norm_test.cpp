@@ -25,7 +25,7 @@ const std::vector<Case> kCases = {
 class LayerNormTest : public testing::KernelTest {
  protected:
   struct Values {
-    at::Tensor x, weight, bias, rows, y, mean, rstd;
+    at::Tensor x, weight, bias, rows, y, mean, rstd, kept;
   };
 
   Values forward(const Case& shape, at::ScalarType dtype) const {
@@ -48,6 +48,8 @@ class LayerNormTest : public testing::KernelTest {
     a.y_type = testing::dtype_of(dtype);
     a.mean = v.mean.mutable_data_ptr<float>();
     a.rstd = v.rstd.mutable_data_ptr<float>();
+    v.kept = at::empty({kept, shape.positions, shape.channels}, floats());
+    a.kept = v.kept.mutable_data_ptr<float>();
     in_any_order(v.y, [&] { kernels().layer_norm(a, nullptr); });
     return v;
   }
@@ -55,13 +57,15 @@ class LayerNormTest : public testing::KernelTest {
   struct Gradients {
     at::Tensor d_x, d_weight, d_bias;
   };
-  Gradients backward(const Values& v, const at::Tensor& d_y, const at::Tensor& d_x_before, bool adds) const {
+  Gradients backward(const Values& v, const at::Tensor& d_y, const at::Tensor& d_x_before, bool adds,
+                     bool from_kept = false) const {
     const std::int64_t lines = v.mean.numel(), channels = v.weight.numel();
     Gradients found{d_x_before.clone(), at::empty_like(v.weight), at::empty_like(v.weight)};
     const at::Tensor sums = scratch(lines, channels, 2), of_lines = at::full({2 * lines}, NAN, floats());
     LayerNormBackward a;
     a.part = part_of(v);
-    a.x = v.x.const_data_ptr<float>();
+    a.x = (from_kept ? v.kept : v.x).const_data_ptr<float>();
+    a.x_is_kept = from_kept;
     a.weight = v.weight.const_data_ptr<float>();
     a.mean = v.mean.const_data_ptr<float>();
     a.rstd = v.rstd.const_data_ptr<float>();
@@ -137,6 +141,17 @@ TEST_P(LayerNormTest, GradientIsAddedInPlaceToTheKeptRowsOnly) {
                   added = backward(v, d_y, before, true);
   EXPECT_LT(distance(added.d_x, alone.d_x + before), 1e-6);
   for (const std::int64_t row : {1, 2}) EXPECT_TRUE(at::equal(added.d_x[row], before[row])) << row;
+}
+
+TEST_P(LayerNormTest, ACopyOfTheRowsServesTheGradientAsWell) {
+  for (const Case& shape : kCases) {
+    const Values v = forward(shape, at::kFloat);
+    EXPECT_TRUE(at::equal(v.kept, v.rows.defined() ? v.x.index_select(0, v.rows) : v.x));
+    const at::Tensor d_y = numbers(v.y.sizes(), 4), before = numbers(v.x.sizes(), 5);
+    const Gradients from_x = backward(v, d_y, before, true), from_kept = backward(v, d_y, before, true, true);
+    EXPECT_TRUE(at::equal(from_kept.d_x, from_x.d_x)) << shape.channels;
+    EXPECT_TRUE(at::equal(from_kept.d_weight, from_x.d_weight)) << shape.channels;
+  }
 }
 
 TEST_P(LayerNormTest, WithoutGradientsOfItsParametersGivesThatOfItsInput) {

@@ -60,7 +60,8 @@ class BranchRows : public kernels::testing::KernelTest {
   static Tensors run(const Tensors& values, const Branch& branch, bool others, const at::Tensor& weights) {
     Tensors in;
     for (const at::Tensor& value : values) in.push_back(value.detach().clone().requires_grad_());
-    const at::Tensor one = branch(in, in[0], Rows{4, 0}, 2.0), two = branch(in, one, Rows{1, 2, 5}, 1.5);
+    const at::Tensor one = branch(in, in[0], Rows{4, 0}, 2.0),
+                     two = branch(in, one, Rows{1, 2, 5, 0, 3}, 1.5);
     at::Tensor y = branch(in, two, Rows{}, 1.0);
     if (others) y = y + one.sin() + in[0] * two;
     (y * weights).sum().backward();
