@@ -25,7 +25,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kLookEvery(100);
 /// How long the end of a communicator waits for one that is being aborted.
-constexpr std::chrono::seconds kAbortPatience(10);
+constexpr std::chrono::seconds kAbortPatience(5);
 /// How long a call is spun for that NCCL's thread usually accepts in some tens of microseconds.
 constexpr std::chrono::microseconds kAcceptSpin(500);
 

@@ -7,8 +7,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/error.h"
@@ -56,7 +58,7 @@ class WrittenDevice final : public c10::impl::DeviceGuardImplInterface {
   c10::StreamId current() const { return current_; }
 
  private:
-  static c10::Stream stream(c10::StreamId id) { return {c10::Stream::UNSAFE, kDevice, id}; }
+  static c10::Stream stream(c10::StreamId id) { return c10::Stream(c10::Stream::UNSAFE, kDevice, id); }
   static std::uintptr_t number_of(void* event) { return reinterpret_cast<std::uintptr_t>(event); }
   mutable c10::StreamId current_ = kComputing;
   mutable std::uintptr_t num_events_ = 0;
