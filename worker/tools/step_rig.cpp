@@ -26,14 +26,15 @@ StepRig::StepRig(config::StageConfig stage, std::int64_t accumulate, std::uint64
   state_.emplace(*model_);
   optimizer_ = train::make_optimizer(stage_.optimizer, *state_);
   if (stage_.ema > 0) ema_.emplace(state_->values(), stage_.ema, stage_.ema_warmup);
-  step_.emplace(train::TrainStep::Parts{.model = *model_,
-                                        .state = *state_,
-                                        .optimizer = *optimizer_,
-                                        .ema = ema_ ? &*ema_ : nullptr,
-                                        .communicator = communicator,
-                                        .clock = clock_,
-                                        .graph = train::make_step_graph(stage_, device)},
-                stage_, seed);
+  step_.emplace(
+      train::TrainStep::Parts{.model = *model_,
+                              .state = *state_,
+                              .optimizer = *optimizer_,
+                              .ema = ema_ ? &*ema_ : nullptr,
+                              .communicator = communicator,
+                              .clock = clock_,
+                              .graph = train::make_step_graph(stage_, device, communicator.world_size())},
+      stage_, seed);
   const collective::StridedRange own = step_->own_microbatches();
   for (std::int64_t m = own.begin; m < own.end; m += own.stride) microbatches_.push_back(draw(m, seed));
 }

@@ -6,11 +6,13 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <exception>
 #include <utility>
 
+#include "common/error.h"
 #include "worker/train/step_graph.h"
 
 namespace cosub::train {
@@ -22,8 +24,9 @@ constexpr int kWarmUp = 3;
 
 class CudaStepGraph final : public StepGraph {
  public:
-  explicit CudaStepGraph(at::Device device)
+  CudaStepGraph(at::Device device, bool may_give_up)
       : guard_device_(device),
+        may_give_up_(may_give_up),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())) {}
 
   void run(const std::function<void()>& work) override {
@@ -58,7 +61,7 @@ class CudaStepGraph final : public StepGraph {
     event.block(waiting);
   }
 
-  /// Nothing runs meanwhile. Where the work cannot be captured, training goes on kernel by kernel.
+  /// Nothing runs meanwhile.
   void capture(const std::function<void()>& work) {
     const c10::cuda::CUDAStream current = c10::cuda::getCurrentCUDAStream(guard_device_.index());
     stream_.synchronize();
@@ -76,13 +79,18 @@ class CudaStepGraph final : public StepGraph {
       captured_ = true;
       spdlog::info("the step is captured: from now on it is launched as one CUDA graph");
     } catch (const std::exception& error) {
+      if (capturing) end_capture();
+      (void)cudaGetLastError();  // or the next launch would take it for its own
+      // With NCCL's operations captured on one rank and not on another both would wait for ever.
+      if (!may_give_up_) {
+        throw Error(fmt::format(
+            "the step cannot be captured as a CUDA graph; cuda_graph: false does without: {}", error.what()));
+      }
       given_up_ = true;
       spdlog::warn(
           "the step cannot be captured as a CUDA graph and is launched kernel by kernel "
           "(cuda_graph: false does not try): {}",
           error.what());
-      if (capturing) end_capture();
-      (void)cudaGetLastError();  // or the next launch would take it for its own
     }
   }
 
@@ -94,6 +102,7 @@ class CudaStepGraph final : public StepGraph {
   }
 
   const at::Device guard_device_;
+  const bool may_give_up_;
   c10::cuda::CUDAStream stream_;
   at::cuda::CUDAGraph graph_;
   int num_runs_ = 0;
@@ -103,8 +112,8 @@ class CudaStepGraph final : public StepGraph {
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) void cosub_make_step_graph(
-    at::Device device, std::unique_ptr<StepGraph>& made) {
-  made = std::make_unique<CudaStepGraph>(device);
+    at::Device device, bool may_give_up, std::unique_ptr<StepGraph>& made) {
+  made = std::make_unique<CudaStepGraph>(device, may_give_up);
 }
 
 }  // namespace cosub::train

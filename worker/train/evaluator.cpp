@@ -80,6 +80,7 @@ EvalResult evaluate(model::Backbone& model, collective::Communicator& communicat
   communicator.all_reduce_sum(all_losses, "losses of the evaluation");
   all_counts = all_counts.cpu();
   all_losses = all_losses.cpu();
+  communicator.check();
 
   EvalResult result;
   result.images = all_counts[2].item<std::int64_t>();

@@ -21,15 +21,16 @@ std::string obstacle(const config::StageConfig& stage) {
 
 }  // namespace
 
-std::unique_ptr<StepGraph> make_step_graph(const config::StageConfig& stage, at::Device device) {
+std::unique_ptr<StepGraph> make_step_graph(const config::StageConfig& stage, at::Device device,
+                                           std::int64_t world_size) {
   if (device.is_cpu() || !stage.cuda_graph) return nullptr;
   if (const std::string reason = obstacle(stage); !reason.empty()) {
     spdlog::info("no CUDA graph: {}", reason);
     return nullptr;
   }
   std::unique_ptr<StepGraph> made;
-  reinterpret_cast<StepGraphFactory>(load_function(module_path("cosub_graph"), kStepGraphFactoryName))(device,
-                                                                                                       made);
+  void* const factory = load_function(module_path("cosub_graph"), kStepGraphFactoryName);
+  reinterpret_cast<StepGraphFactory>(factory)(device, /*may_give_up=*/world_size == 1, made);
   return made;
 }
 

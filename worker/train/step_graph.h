@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -25,10 +26,13 @@ class StepGraph {
 /// cuda_graph: false, where the rows that branches keep differ in number (stochastic_depth: bernoulli), with
 /// sync_batchnorm (whose ranks meet on the host), or where the module is missing; all but the first two are
 /// logged.
-std::unique_ptr<StepGraph> make_step_graph(const config::StageConfig& stage, at::Device device);
+/// A step that cannot be captured goes on kernel by kernel where there is one rank, with a warning; several
+/// ranks must do the same, so there run() throws Error.
+std::unique_ptr<StepGraph> make_step_graph(const config::StageConfig& stage, at::Device device,
+                                           std::int64_t world_size);
 
 /// How cosub_graph offers it: one C function, found by name.
 constexpr const char* kStepGraphFactoryName = "cosub_make_step_graph";
-using StepGraphFactory = void (*)(at::Device device, std::unique_ptr<StepGraph>& made);
+using StepGraphFactory = void (*)(at::Device device, bool may_give_up, std::unique_ptr<StepGraph>& made);
 
 }  // namespace cosub::train

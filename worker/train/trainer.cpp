@@ -45,7 +45,7 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
                            [&job](std::int64_t step, std::int64_t bucket, std::int64_t num_buckets) {
                              job.side_channel.exchanging(step, bucket, num_buckets);
                            },
-                       .graph = make_step_graph(job_.stage(), job_.device),
+                       .graph = make_step_graph(job_.stage(), job_.device, job_.communicator.world_size()),
                        .late_results = job_.late_results},
       job_.stage(), job_.stream);
   clock_.on_enter([this](Phase phase) { entered(phase); });

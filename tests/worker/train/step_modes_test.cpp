@@ -67,7 +67,7 @@ class StepModes : public ::testing::Test {
 
   std::unique_ptr<StepGraph> make_graph(const config::StageConfig& stage) const {
     if (device_.is_cpu()) return std::make_unique<Replay>();
-    return make_step_graph(stage, device_);
+    return make_step_graph(stage, device_, 1);
   }
 
   struct Trained {
