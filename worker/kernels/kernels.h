@@ -22,6 +22,7 @@ struct Kernels {
   void (*bias_gelu)(const BiasGelu&, Stream) = nullptr;
   void (*bias_gelu_backward)(const BiasGeluBackward&, Stream) = nullptr;
 
+  void (*norm)(const Norm&, Stream) = nullptr;
   void (*adamw)(const AdamwUpdate&, Stream) = nullptr;
   void (*sgd)(const SgdUpdate&, Stream) = nullptr;
   void (*lamb)(const LambUpdate&, Stream) = nullptr;

@@ -6,6 +6,7 @@
 #include "worker/kernels/bias_gelu.cuh"
 #include "worker/kernels/lamb.cuh"
 #include "worker/kernels/layer_norm.cuh"
+#include "worker/kernels/norm.cuh"
 #include "worker/kernels/sgd.cuh"
 
 namespace cosub::kernels {
@@ -18,6 +19,7 @@ inline Kernels table_of_kernels() {
   table.add_rows_backward = run_add_rows_backward;
   table.bias_gelu = run_bias_gelu;
   table.bias_gelu_backward = run_bias_gelu_backward;
+  table.norm = run_norm;
   table.adamw = run_adamw;
   table.sgd = run_sgd;
   table.lamb = run_lamb;

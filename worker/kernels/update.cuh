@@ -6,7 +6,7 @@
 namespace cosub::kernels {
 
 constexpr int kUpdateThreads = 256;
-constexpr std::int64_t kUpdateBlocks = 2048;  // at most: each prepares the step's numbers once
+constexpr std::int64_t kUpdateBlocks = kNormScratch;  // at most: each prepares the step's numbers once
 
 /// What a block needs of the EMA, prepared in double by one of its threads.
 struct EmaNow {

@@ -17,6 +17,15 @@ enum UpdateScalar : int {
   kNumUpdateScalars
 };
 
+/// norm = |values|, summed in double.
+struct Norm {
+  const float* values = nullptr;
+  std::int64_t size = 0;
+  double* scratch = nullptr;  // [kNormScratch]
+  double* norm = nullptr;     // [1]
+};
+inline constexpr std::int64_t kNormScratch = 2048;
+
 /// average += (1 - decay_t) (values - average), decay_t = min(decay, (1 + t) / (10 + t)) with warm-up, else
 /// decay, t = scalars[kUpdates]
 struct EmaRule {

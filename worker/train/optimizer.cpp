@@ -81,6 +81,16 @@ at::Tensor norm_of(const at::Tensor& gradients) {
   if (gradients.is_cpu() && gradients.scalar_type() == at::kFloat && gradients.is_contiguous())
     return at::scalar_tensor(std::sqrt(sum_of_squares(gradients.const_data_ptr<float>(), gradients.numel())),
                              at::kDouble);
+  if (const kernels::Kernels* found = update_kernels(gradients)) {
+    const at::TensorOptions numbers = gradients.options().dtype(at::kDouble);
+    const at::Tensor norm = at::empty({}, numbers), scratch = at::empty({kernels::kNormScratch}, numbers);
+    found->norm({.values = gradients.const_data_ptr<float>(),
+                 .size = gradients.numel(),
+                 .scratch = scratch.mutable_data_ptr<double>(),
+                 .norm = norm.mutable_data_ptr<double>()},
+                model::StreamOf(gradients));
+    return norm;
+  }
   return at::linalg_vector_norm(gradients, 2, std::nullopt, false, at::kDouble);
 }
 

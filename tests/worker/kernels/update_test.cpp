@@ -192,6 +192,29 @@ TEST_P(UpdateTest, AStepThatDoesNotApplyChangesNothing) {
   for (const char* name : {"adamw", "sgd", "lamb"}) leave_out(name);
 }
 
+TEST_P(UpdateTest, NormIsThatOfFloat64) {
+  for (const std::int64_t size : {0, 1, 3, 31, 1'000, 30'001}) {
+    const at::Tensor values = numbers({size}, 3),
+                     scratch = at::full({kNormScratch}, NAN, floats().dtype(at::kDouble)),
+                     norm = at::full({1}, NAN, floats().dtype(at::kDouble));
+    Norm a;
+    a.values = values.const_data_ptr<float>();
+    a.size = size;
+    a.scratch = scratch.mutable_data_ptr<double>();
+    a.norm = norm.mutable_data_ptr<double>();
+    in_any_order(norm, [&] { kernels().norm(a, nullptr); });
+    const double exact = values.to(at::kCPU, at::kDouble).norm().item<double>();
+    EXPECT_NEAR(norm.item<double>(), exact, 1e-12 * exact) << size;
+  }
+  const at::Tensor large = at::full({4}, 1e30, floats()),
+                   scratch = at::empty({kNormScratch}, floats().dtype(at::kDouble)),
+                   norm = at::empty({1}, floats().dtype(at::kDouble));
+  kernels().norm(
+      {large.const_data_ptr<float>(), 4, scratch.mutable_data_ptr<double>(), norm.mutable_data_ptr<double>()},
+      nullptr);
+  EXPECT_NEAR(norm.item<double>(), 2e30, 1e24);
+}
+
 TEST_P(UpdateTest, EmaOfBuffersIsThatOfTheTrainerAndHonoursApplies) {
   const at::Tensor values = numbers({1003}, 2), average = numbers({1003}, 3),
                    scalars = at::zeros({kNumUpdateScalars}, floats().dtype(at::kDouble));
