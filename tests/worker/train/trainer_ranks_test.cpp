@@ -45,8 +45,10 @@ class TrainerRanks : public ::testing::Test {
   }
 
   static std::pair<ExitCode, std::string> run(const config::StageFile& file,
-                                              collective::Communicator& communicator) {
+                                              collective::Communicator& communicator,
+                                              bool late_results = false) {
     testing::ToyJob job(file, communicator);
+    job.job.late_results = late_results;
     Trainer trainer = job.trainer();
     ExitCode code = trainer.run();
     return {code, trainer.state().hash()};
@@ -64,6 +66,23 @@ TEST_F(TrainerRanks, GiveTheBitsOfOneRank) {
     EXPECT_EQ(code, ExitCode::kDone);
     EXPECT_EQ(together, one) << model.name;
   }
+}
+
+/// As on GPUs. One rank hears of a stop; all must come to it, and to checkpoints, at the same step.
+TEST_F(TrainerRanks, WithLateResultsStopTogetherAndGiveTheSameBits) {
+  const auto with_checkpoints = [this](const std::filesystem::path& folder) {
+    config::StageFile file = stage(folder, testing::toy_resnet());
+    file.stage.checkpoint.every_steps = 3;
+    file.stage.check_parameters_every_steps = 2;
+    return file;
+  };
+  const std::string one = run(with_checkpoints(folder_ / "alone"), alone_).second;
+  const std::filesystem::path folder = shared() / "late";
+  if (world().rank() == world().world_size() - 1) request_stop();
+  EXPECT_EQ(run(with_checkpoints(folder), world(), /*late_results=*/true).first, ExitCode::kInterrupted);
+  EXPECT_TRUE(std::filesystem::exists(folder / "checkpoints" / "step-000000002"));
+  clear_stop();
+  EXPECT_EQ(run(with_checkpoints(folder), world(), /*late_results=*/true).second, one);
 }
 
 TEST_F(TrainerRanks, GoOnFromACheckpointOfAnotherNumberOfRanks) {
