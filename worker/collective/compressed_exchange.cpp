@@ -21,7 +21,9 @@ at::Tensor CompressedExchange::rounded(const at::Tensor& part, Range range) {
   at::Tensor lost = part_of(lost_, range);
   const at::Tensor wanted = part + lost;
   const at::Tensor sent = wanted.to(at::kBFloat16);
-  lost.copy_(wanted - sent);
+  // A step that is not finite is left out; what it would leave here would break all that follow.
+  const at::Tensor rest = wanted - sent;
+  lost.copy_(at::where(rest.isfinite(), rest, at::zeros_like(rest)));
   return sent;
 }
 

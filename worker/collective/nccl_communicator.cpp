@@ -166,6 +166,11 @@ void NcclCommunicator::connect_ranks() {
       ncclCommInitRankConfig(&comm_, static_cast<int>(world_size()), id, static_cast<int>(rank()), &config),
       operation, "");
   wait_until_accepted(operation, "");
+  if (!is_alone()) warm_up();
+}
+
+void NcclCommunicator::queue_also_alone() {
+  queues_alone_ = true;
   warm_up();
 }
 
@@ -280,6 +285,7 @@ void NcclCommunicator::locked_run(const std::string& operation, const std::strin
 }
 
 void NcclCommunicator::set_step(std::int64_t step) {
+  if (is_alone()) return;
   const auto device = static_cast<c10::DeviceIndex>(device_);
   const c10::cuda::CUDAGuard on_device(device);
   family_->step.write(c10::cuda::getCurrentCUDAStream(device).stream(), static_cast<std::uint64_t>(step + 1));
@@ -323,6 +329,7 @@ void NcclCommunicator::look_for_error_of_nccl() {
 void NcclCommunicator::all_reduce_sum(at::Tensor& tensor, const std::string& what) {
   const char* operation = "all_reduce_sum";
   check_tensor(tensor, at::kCUDA, operation);
+  if (is_alone()) return check();
   locked_run(operation, what, [&](cudaStream_t stream) {
     return ncclAllReduce(tensor.data_ptr(), tensor.data_ptr(), count_of(tensor),
                          nccl_type(tensor.scalar_type()), ncclSum, comm_, stream);
@@ -332,6 +339,7 @@ void NcclCommunicator::all_reduce_sum(at::Tensor& tensor, const std::string& wha
 void NcclCommunicator::all_reduce_sum_buckets(std::vector<at::Tensor>& buckets, const std::string& what) {
   const char* operation = "all_reduce_sum";
   for (const auto& bucket : buckets) check_tensor(bucket, at::kCUDA, operation);
+  if (is_alone()) return check();
   // One group: NCCL runs the buckets together, so that an error names them all.
   locked_run(operation, fmt::format("{}, {} buckets", what, buckets.size()), [&](cudaStream_t stream) {
     for (const auto& bucket : buckets) {
@@ -346,6 +354,7 @@ void NcclCommunicator::all_reduce_sum_buckets(std::vector<at::Tensor>& buckets, 
 void NcclCommunicator::broadcast(at::Tensor& tensor, std::int64_t root, const std::string& what) {
   const char* operation = "broadcast";
   check_tensor(tensor, at::kCUDA, operation);
+  if (is_alone()) return check();
   locked_run(operation, what, [&](cudaStream_t stream) {
     return ncclBroadcast(tensor.data_ptr(), tensor.data_ptr(), count_of(tensor),
                          nccl_type(tensor.scalar_type()), static_cast<int>(root), comm_, stream);
@@ -358,6 +367,7 @@ void NcclCommunicator::all_to_all(const std::vector<at::Tensor>& send, std::vect
   check_tensors(send, world_size(), at::kCUDA, operation);
   check_tensors(recv, world_size(), at::kCUDA, operation);
   copy_own(send[rank()], recv[rank()]);
+  if (is_alone()) return check();
   locked_run(operation, what, [&](cudaStream_t stream) {
     for (int peer = 0; peer < static_cast<int>(world_size()); ++peer) {
       if (peer == rank()) continue;

@@ -44,7 +44,7 @@ class NcclAbort {
 class NcclCommunicator final : public Communicator {
  public:
   /// Collective. Waits for the other ranks and, for one first operation, for the GPU: NCCL has set itself up
-  /// and the communicator may be captured from then on.
+  /// and the communicator may be captured from then on. A single rank has nothing to wait for.
   explicit NcclCommunicator(Communicator& bootstrap);
   NcclCommunicator(const NcclCommunicator& whole, std::unique_ptr<Communicator> bootstrap);
   /// Waits for what is queued, up to the limit; not where an operation failed or an exception is unwinding.
@@ -72,6 +72,8 @@ class NcclCommunicator final : public Communicator {
   bool concurrent() const override { return false; }
   [[noreturn]] void abort(int exit_code) override;
 
+  /// For tests: a single rank queues its operations as several do; otherwise it has none.
+  void queue_also_alone();
   /// For tests: called within each operation, before its second mark, with its stream.
   void set_before_end(std::function<void(cudaStream_t)> call) { before_end_ = std::move(call); }
 
@@ -93,6 +95,7 @@ class NcclCommunicator final : public Communicator {
   int choose_device();
   void connect_ranks();
   void warm_up();
+  bool is_alone() const { return world_size() == 1 && !queues_alone_; }
   void wait_until_accepted(const std::string& operation, const std::string& what);
   /// enqueue(stream) makes the NCCL calls of one group and returns the first result that is an error.
   template <typename Enqueue>
@@ -113,6 +116,7 @@ class NcclCommunicator final : public Communicator {
   StreamWord mark_;
   Watch watch_;
   std::function<void(cudaStream_t)> before_end_;
+  bool queues_alone_ = false;
 
   NcclAbort abort_;
   std::mutex mutex_;           // held while NCCL is asked anything about comm_

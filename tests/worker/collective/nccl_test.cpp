@@ -85,6 +85,7 @@ class NcclTest : public ::testing::Test {
     if (!gpu_present()) GTEST_SKIP() << "NCCL was not run: this host has no GPU";
     single_.set_limit(std::chrono::seconds(60));
     nccl_ = std::make_shared<NcclCommunicator>(single_);
+    nccl_->queue_also_alone();
   }
 
   at::TensorOptions on_gpu() { return at::dtype(at::kFloat).device(at::kCUDA, 0); }

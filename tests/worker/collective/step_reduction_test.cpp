@@ -222,6 +222,22 @@ TEST(CompressedReductionTest, error_feedback_makes_up_for_the_first_rounding_ove
   }
 }
 
+TEST(CompressedReductionTest, error_feedback_forgets_a_step_that_is_not_finite) {
+  if (testing::world().world_size() == 1) GTEST_SKIP() << "nothing is rounded on one rank";
+  const auto reduction =
+      make_step_reduction(testing::world(), {.kind = config::Reduction::kFast,
+                                             .num_microbatches = testing::world().world_size(),
+                                             .size = 8,
+                                             .compress = true,
+                                             .first_exact = 8,
+                                             .error_feedback = true});
+  for (const float number : {INFINITY, NAN, 1.0F}) {
+    reduction->begin(0);
+    reduction->add(testing::world().rank(), at::full({8}, number));
+    EXPECT_EQ(reduction->finish().isfinite().all().item<bool>(), number == 1.0F);
+  }
+}
+
 TEST(GroupedReductionTest, any_number_of_groups_gives_the_bits_of_its_trees) {
   const auto rank = testing::world().rank(), world_size = testing::world().world_size();
   for (std::int64_t group_size = 1; group_size <= world_size; ++group_size) {
