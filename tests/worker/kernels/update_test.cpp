@@ -47,18 +47,16 @@ std::vector<train::ParameterGroup> groups_of() {
   return groups;
 }
 
-at::Tensor bytes_on(at::Device device, const void* from, std::size_t size) {
-  return at::from_blob(const_cast<void*>(from), {static_cast<std::int64_t>(size)}, at::kByte)
-      .clone()
-      .to(device);
-}
-
 class UpdateTest : public testing::KernelTest {
  protected:
-  /// What one rule's update needs, on the device.
-  struct Vectors {
-    at::Tensor values, gradients, average, scalars;
-    std::map<std::string, at::Tensor> state;
+  /// An update as a GPU makes it: by the kernels of this test.
+  struct Update {
+    at::Tensor values, gradients;
+    std::unique_ptr<train::Optimizer> optimizer;
+    train::Ema ema;
+    train::UpdateScalars scalars;
+
+    void run() { optimizer->update(values, gradients, scalars, &ema); }
   };
 
   at::Tensor padded(std::int64_t seed, double scale) const {
@@ -72,106 +70,54 @@ class UpdateTest : public testing::KernelTest {
     return flat;
   }
 
-  Vectors start(const train::Optimizer& reference) const {
-    Vectors v{padded(1, 0.3), {}, {}, at::zeros({kNumUpdateScalars}, floats().dtype(at::kDouble)), {}};
-    v.average = v.values.clone();
-    for (const auto& [name, tensor] : reference.state()) v.state[name] = at::zeros_like(v.values);
-    return v;
+  Update start(const std::string& name) const {
+    const at::Tensor values = padded(1, 0.3);
+    return {values,
+            {},
+            train::make_optimizer(options_of(name), groups_, values),
+            train::Ema(values, kDecay, /*warmup=*/true),
+            train::UpdateScalars(device())};
   }
 
-  void set_scalars(Vectors& v, double applies, std::int64_t updates, double lr, double factor,
-                   double norm) const {
-    v.scalars.copy_(at::tensor({applies, static_cast<double>(updates), lr, factor, norm}, at::kDouble));
+  static void set_scalars(const Update& update, double applies, std::int64_t updates, double lr,
+                          double factor, double norm) {
+    update.scalars.tensor().copy_(
+        at::tensor({applies, static_cast<double>(updates), lr, factor, norm}, at::kDouble));
   }
 
-  void update(const std::string& name, const Vectors& v) const {
-    const config::OptimizerConfig options = options_of(name);
-    const auto at = [](const at::Tensor& t) { return t.mutable_data_ptr<float>(); };
-    const EmaRule ema{at(v.average), kDecay, true};
-    const double* scalars = v.scalars.const_data_ptr<double>();
-    if (name == "lamb") return update_lamb(options, v);
-    for (const train::ParameterGroup& group : groups_) {
-      const UpdateGroup part{group.begin, group.end, group.lr_scale,
-                             group.decays ? options.weight_decay : 0.0};
-      if (name == "adamw") {
-        kernels().adamw(
-            {part, scalars, at(v.values), at(v.gradients), at(v.state.at("exp_avg")),
-             at(v.state.at("exp_avg_sq")), ema, options.beta1, options.beta2, config::eps_of(options)},
-            nullptr);
-      } else {
-        kernels().sgd({part, scalars, at(v.values), at(v.gradients), at(v.state.at("momentum_buffer")), ema,
-                       options.momentum, options.nesterov},
-                      nullptr);
-      }
-    }
-  }
-
-  void update_lamb(const config::OptimizerConfig& options, const Vectors& v) const {
-    std::vector<UpdateGroup> tensors;
-    for (const train::ParameterGroup& group : groups_)
-      for (const train::Slot& slot : group.parameters)
-        tensors.push_back({slot.offset, slot.offset + slot.numel, group.lr_scale,
-                           group.decays ? options.weight_decay : 0.0});
-    const LambTables tables = lamb_tables(tensors);
-    const at::Tensor of_tensors =
-        bytes_on(device(), tables.tensors.data(), tables.tensors.size() * sizeof(LambTensor));
-    const at::Tensor of_chunks =
-        bytes_on(device(), tables.chunks.data(), tables.chunks.size() * sizeof(LambChunk));
-    LambUpdate a;
-    a.tensors = static_cast<const LambTensor*>(of_tensors.const_data_ptr());
-    a.chunks = static_cast<const LambChunk*>(of_chunks.const_data_ptr());
-    a.num_tensors = static_cast<std::int64_t>(tables.tensors.size());
-    a.num_chunks = static_cast<std::int64_t>(tables.chunks.size());
-    const at::Tensor squares = at::full({2 * a.num_chunks}, NAN, floats().dtype(at::kDouble));
-    const at::Tensor ratios = at::full({a.num_tensors}, NAN, floats());
-    a.scalars = v.scalars.const_data_ptr<double>();
-    a.values = v.values.mutable_data_ptr<float>();
-    a.gradients = v.gradients.mutable_data_ptr<float>();
-    a.exp_avg = v.state.at("exp_avg").mutable_data_ptr<float>();
-    a.exp_avg_sq = v.state.at("exp_avg_sq").mutable_data_ptr<float>();
-    a.ema = {v.average.mutable_data_ptr<float>(), kDecay, true};
-    a.beta1 = options.beta1;
-    a.beta2 = options.beta2;
-    a.eps = config::eps_of(options);
-    a.max_grad_norm = options.max_grad_norm;
-    a.squares_scratch = squares.mutable_data_ptr<double>();
-    a.ratio_scratch = ratios.mutable_data_ptr<float>();
-    kernels().lamb(a, nullptr);
-  }
-
-  /// kSteps steps, of which one is left out and one is not clipped, beside worker/train's.
+  /// kSteps steps, of which one is not clipped, beside LibTorch's operators.
   void compare(const std::string& name) const {
-    const auto reference = train::make_optimizer(options_of(name), groups_, at::zeros({size_}));
-    Vectors v = start(*reference);
-    at::Tensor values = v.values.cpu().clone();
+    Update mine = start(name);
+    at::Tensor values = mine.values.cpu().clone();
+    const auto reference = train::make_optimizer(options_of(name), groups_, values);
     train::Ema ema(values, kDecay, /*warmup=*/true);
     for (std::int64_t step = 0; step < kSteps; ++step) {
       const double lr = 0.01 * static_cast<double>(step + 1), factor = step == 1 ? 1.0 : 0.4;
-      v.gradients = padded(step + 7, 0.1);
-      at::Tensor gradients = v.gradients.cpu().clone();
+      mine.gradients = padded(step + 7, 0.1);
+      at::Tensor gradients = mine.gradients.cpu().clone();
       if (factor < 1) gradients.mul_(factor);
-      set_scalars(v, 1, step, lr, factor, train::global_norm(gradients));
-      update(name, v);
+      set_scalars(mine, 1, step, lr, factor, gradients.to(at::kDouble).norm().item<double>());
+      mine.run();
       reference->update(values, gradients, step, lr);
       ema.update(values, step);
-      EXPECT_LT(distance(v.values, values), 1e-6) << step;
-      EXPECT_LT(distance(v.gradients, gradients), 1e-6) << "clipped in place, step " << step;
-      EXPECT_LT(distance(v.average, ema.average()), 1e-6) << step;
+      EXPECT_LT(distance(mine.values, values), 1e-6) << step;
+      EXPECT_LT(distance(mine.gradients, gradients), 1e-6) << "clipped in place, step " << step;
+      EXPECT_LT(distance(mine.ema.average(), ema.average()), 1e-6) << step;
       for (const auto& [key, tensor] : reference->state())
-        EXPECT_LT(distance(v.state[key], tensor), 1e-6) << key;
+        EXPECT_LT(distance(mine.optimizer->state().at(key), tensor), 1e-6) << key;
     }
   }
 
   void leave_out(const std::string& name) const {
-    const auto reference = train::make_optimizer(options_of(name), groups_, at::zeros({size_}));
-    Vectors v = start(*reference);
-    v.gradients = at::full({size_}, NAN, floats());
-    set_scalars(v, 0, 3, 0.1, NAN, NAN);
-    const Vectors before = {v.values.clone(), {}, v.average.clone(), {}, {}};
-    update(name, v);
-    EXPECT_TRUE(at::equal(v.values, before.values));
-    EXPECT_TRUE(at::equal(v.average, before.average));
-    for (const auto& [key, tensor] : v.state) EXPECT_TRUE(at::equal(tensor, at::zeros_like(tensor))) << key;
+    Update update = start(name);
+    update.gradients = at::full({size_}, NAN, floats());
+    set_scalars(update, 0, 3, 0.1, NAN, NAN);
+    const at::Tensor values = update.values.clone(), average = update.ema.average().clone();
+    update.run();
+    EXPECT_TRUE(at::equal(update.values, values)) << name;
+    EXPECT_TRUE(at::equal(update.ema.average(), average)) << name;
+    for (const auto& [key, tensor] : update.optimizer->state())
+      EXPECT_TRUE(at::equal(tensor, at::zeros_like(tensor))) << name << " " << key;
   }
 
   const std::vector<train::ParameterGroup> groups_ = groups_of();
