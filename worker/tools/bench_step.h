@@ -25,7 +25,8 @@ struct BenchStepOptions {
 };
 
 /// Collective. Rank 0 prints a table, or with on_request, after each line that it reads, the next step's
-/// seconds and loss, and the most bytes of tensors so far on the GPU (0: none). ConfigError, DataError, IoError.
+/// seconds and loss, and the most bytes of tensors so far on the GPU (0: none). ConfigError, DataError,
+/// IoError.
 ExitCode run_bench_step(const BenchStepOptions& options);
 
 }  // namespace cosub::tools
