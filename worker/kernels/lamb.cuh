@@ -3,35 +3,26 @@
 // no vector.
 #pragma once
 
-#include "worker/kernels/update.cuh"
+#include "worker/kernels/moments.cuh"
 
 namespace cosub::kernels {
 
 struct LambNow {
-  float *values, *gradients, *exp_avg, *exp_avg_sq;
-  float gradient_factor, gradient_divisor, correction1, correction2_sqrt, beta1, beta2, rest1, rest2, eps,
-      decay;
+  float *values, *gradients;
+  float gradient_factor, gradient_divisor, decay;
+  Moments moments;
 
   __device__ void prepare(const LambUpdate& a, const LambTensor& tensor) {
-    const double t = a.scalars[kUpdates] + 1.0;
     values = a.values;
     gradients = a.gradients;
-    exp_avg = a.exp_avg;
-    exp_avg_sq = a.exp_avg_sq;
     gradient_factor = static_cast<float>(a.scalars[kGradientFactor]);
     gradient_divisor =
         a.max_grad_norm > 0 ? static_cast<float>(a.scalars[kGradientNorm] / a.max_grad_norm) : 1.0f;
-    correction1 = static_cast<float>(1.0 - pow(a.beta1, t));
-    correction2_sqrt = static_cast<float>(sqrt(1.0 - pow(a.beta2, t)));
-    beta1 = static_cast<float>(a.beta1);
-    beta2 = static_cast<float>(a.beta2);
-    rest1 = static_cast<float>(1.0 - a.beta1);
-    rest2 = static_cast<float>(1.0 - a.beta2);
-    eps = static_cast<float>(a.eps);
+    moments.prepare(a);
     decay = static_cast<float>(tensor.weight_decay);
   }
   __device__ __forceinline__ float direction(float p, float m, float v) const {
-    return m / (sqrtf(v) / correction2_sqrt + eps) / correction1 + decay * p;
+    return m / moments.denominator(v) / moments.correction1 + decay * p;
   }
 };
 
@@ -43,16 +34,15 @@ struct LambMoments {
   __device__ __forceinline__ void visit(std::int64_t at) {
     const Pack<kWidth> g = clipped<kWidth>(now.gradients, at, now.gradient_factor, now.gradient_divisor),
                        p = load<kWidth>(now.values + at);
-    Pack<kWidth> m = load<kWidth>(now.exp_avg + at), v = load<kWidth>(now.exp_avg_sq + at);
+    Pack<kWidth> m = load<kWidth>(now.moments.exp_avg + at), v = load<kWidth>(now.moments.exp_avg_sq + at);
     for (int i = 0; i < kWidth; ++i) {
-      m.at[i] = now.beta1 * m.at[i] + now.rest1 * g.at[i];
-      v.at[i] = now.beta2 * v.at[i] + now.rest2 * g.at[i] * g.at[i];
+      now.moments.follow(g.at[i], m.at[i], v.at[i]);
       const float u = now.direction(p.at[i], m.at[i], v.at[i]);
       value_squares += p.at[i] * p.at[i];
       direction_squares += u * u;
     }
-    store(m, now.exp_avg + at);
-    store(v, now.exp_avg_sq + at);
+    store(m, now.moments.exp_avg + at);
+    store(v, now.moments.exp_avg_sq + at);
   }
 };
 
@@ -64,7 +54,8 @@ struct LambStep {
   template <int kWidth>
   __device__ __forceinline__ void visit(std::int64_t at) const {
     Pack<kWidth> p = load<kWidth>(now.values + at);
-    const Pack<kWidth> m = load<kWidth>(now.exp_avg + at), v = load<kWidth>(now.exp_avg_sq + at);
+    const Pack<kWidth> m = load<kWidth>(now.moments.exp_avg + at),
+                       v = load<kWidth>(now.moments.exp_avg_sq + at);
     for (int i = 0; i < kWidth; ++i) p.at[i] -= step_size * now.direction(p.at[i], m.at[i], v.at[i]);
     store(p, now.values + at);
     ema.follow(at, p);
