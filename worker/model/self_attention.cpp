@@ -121,17 +121,17 @@ void for_each_piece(const Cut& cut, const Work& work) {
   });
 }
 
-bool by_kernel(const at::Tensor& qkv) {
-  return qkv.scalar_type() == at::kFloat && has_attention_kernel(qkv.size(4));
+const AttentionKernel* kernel_for(const at::Tensor& qkv) {
+  return qkv.scalar_type() == at::kFloat ? attention_kernel_for(qkv.size(4)) : nullptr;
 }
 
 /// work(floats before the head's q, k and v in qkv; floats before its output; scratch), for each row and
 /// head.
 template <typename Work>
-void for_each_head(const Cut& cut, const HeadShape& shape, const Work& work) {
+void for_each_head(const Cut& cut, const HeadShape& shape, const AttentionKernel& kernel, const Work& work) {
   in_parallel(cut.rows * cut.heads, [&](std::int64_t i) {
     const auto scratch =
-        std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(attention_scratch(shape)));
+        std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(kernel.scratch(shape)));
     const std::int64_t row = i / cut.heads, head = i % cut.heads;
     work(row * cut.tokens * shape.stride + head * cut.width,
          row * cut.tokens * shape.out_stride + head * cut.width, scratch.get());
@@ -145,29 +145,31 @@ HeadShape head_shape(const Cut& cut) {
 
 void attend_all(const at::Tensor& qkv, const at::Tensor& out) {
   const Cut cut(qkv);
-  if (!by_kernel(qkv)) return for_each_piece(cut, [&](const Piece& piece) { attend(piece, qkv, out); });
+  const AttentionKernel* const kernel = kernel_for(qkv);
+  if (kernel == nullptr) return for_each_piece(cut, [&](const Piece& piece) { attend(piece, qkv, out); });
   const HeadShape shape = head_shape(cut);
   const float* in = qkv.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
-  for_each_head(cut, shape, [&](std::int64_t at, std::int64_t at_out, float* scratch) {
+  for_each_head(cut, shape, *kernel, [&](std::int64_t at, std::int64_t at_out, float* scratch) {
     const float* q = in + at;
-    attend_head(shape, q, q + shape.out_stride, q + 2 * shape.out_stride, to + at_out, scratch);
+    kernel->forward(shape, q, q + shape.out_stride, q + 2 * shape.out_stride, to + at_out, scratch);
   });
 }
 
 void attend_all_backward(const at::Tensor& qkv, const at::Tensor& d_out, const at::Tensor& d_qkv) {
   const Cut cut(qkv);
-  if (!by_kernel(qkv)) {
+  const AttentionKernel* const kernel = kernel_for(qkv);
+  if (kernel == nullptr) {
     return for_each_piece(cut, [&](const Piece& piece) { attend_backward(piece, qkv, d_out, d_qkv); });
   }
   const HeadShape shape = head_shape(cut);
   const float *in = qkv.const_data_ptr<float>(), *d = d_out.const_data_ptr<float>();
   float* d_in = d_qkv.mutable_data_ptr<float>();
-  for_each_head(cut, shape, [&](std::int64_t at, std::int64_t at_out, float* scratch) {
+  for_each_head(cut, shape, *kernel, [&](std::int64_t at, std::int64_t at_out, float* scratch) {
     const float* q = in + at;
     float* d_q = d_in + at;
-    attend_head_backward(shape, q, q + shape.out_stride, q + 2 * shape.out_stride, d + at_out, d_q,
-                         d_q + shape.out_stride, d_q + 2 * shape.out_stride, scratch);
+    kernel->backward(shape, q, q + shape.out_stride, q + 2 * shape.out_stride, d + at_out, d_q,
+                     d_q + shape.out_stride, d_q + 2 * shape.out_stride, scratch);
   });
 }
 

@@ -65,7 +65,6 @@ TEST_P(SelfAttention, GivesTheSameBitsForAnyNumberOfThreads) {
   EXPECT_TRUE(at::equal(one.gradients[0], three.gradients[0]));
 }
 
-// One token; a tile's edges; widths with and without a kernel; rows so long that queries come in blocks.
 /// As an evaluation runs it; the mode is each thread's own.
 TEST_P(SelfAttention, RunsInInferenceModeOnSeveralThreads) {
   for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
@@ -81,9 +80,11 @@ TEST_P(SelfAttention, RunsInInferenceModeOnSeveralThreads) {
   }
 }
 
+// One token; a tile's edges; widths with and without a kernel; rows so long that queries come in blocks.
 INSTANTIATE_TEST_SUITE_P(Sizes, SelfAttention,
                          ::testing::Values(Sizes{2, 1, 2, 16}, Sizes{3, 17, 2, 64}, Sizes{2, 197, 3, 64},
-                                           Sizes{1, 50, 4, 48}, Sizes{2, 33, 2, 24}, Sizes{1, 700, 2, 32}));
+                                           Sizes{1, 50, 4, 48}, Sizes{2, 33, 2, 24}, Sizes{2, 33, 2, 20},
+                                           Sizes{1, 700, 2, 32}));
 
 TEST(SelfAttentionScores, OfAnySizeDoNotOverflow) {
   at::Tensor qkv = at::randn({1, 20, 3, 2, 16}) * 100;
@@ -110,9 +111,44 @@ TEST(SelfAttentionUnderAutocast, IsThatOfRoundedOperands) {
   EXPECT_EQ(mine.output.scalar_type(), at::kFloat);
 }
 
-TEST(SelfAttentionKernel, RunsOnlyWhereItCan) {
-  EXPECT_FALSE(has_attention_kernel(24));
-  EXPECT_EQ(has_attention_kernel(64), static_cast<bool>(__builtin_cpu_supports("avx512vl")));
+/// What the kernel makes of qkv [rows, tokens, 3, heads, width] and of a gradient of its output.
+Result of_kernel(const AttentionKernel& kernel, const at::Tensor& qkv, const at::Tensor& d_out) {
+  const std::int64_t heads = qkv.size(3), width = qkv.size(4), dim = heads * width;
+  const HeadShape shape = {qkv.size(1), width, 3 * dim, dim, 1 / std::sqrt(static_cast<float>(width))};
+  const at::Tensor out = at::full_like(d_out, NAN), d_qkv = at::full_like(qkv, NAN);
+  std::vector<float> scratch(static_cast<std::size_t>(kernel.scratch(shape)), NAN);
+  for (std::int64_t i = 0; i < qkv.size(0) * heads; ++i) {
+    const std::int64_t first = i / heads * shape.tokens * 3 * dim + i % heads * width;
+    const std::int64_t first_out = i / heads * shape.tokens * dim + i % heads * width;
+    const float* q = qkv.const_data_ptr<float>() + first;
+    float* d_q = d_qkv.mutable_data_ptr<float>() + first;
+    kernel.forward(shape, q, q + dim, q + 2 * dim, out.mutable_data_ptr<float>() + first_out, scratch.data());
+    kernel.backward(shape, q, q + dim, q + 2 * dim, d_out.const_data_ptr<float>() + first_out, d_q, d_q + dim,
+                    d_q + 2 * dim, scratch.data());
+  }
+  return {out, {d_qkv}};
+}
+
+TEST_P(SelfAttention, IsItsDefinitionInEveryKernelOfThisProcessor) {
+  const at::Tensor qkv = draw(at::kFloat);
+  const at::Tensor exact_qkv = qkv.to(at::kDouble).requires_grad_();
+  const at::Tensor exact = by_definition({exact_qkv}), d_out = at::randn(exact.sizes(), at::kFloat);
+  exact.backward(d_out.to(at::kDouble));
+  for (const AttentionKernel* kernel : attention_kernels()) {
+    if (GetParam().width % kernel->lanes != 0) continue;
+    SCOPED_TRACE(kernel->lanes);
+    const Result found = of_kernel(*kernel, qkv, d_out);
+    EXPECT_LT(distance(found.output, exact.detach()), 1e-6);
+    EXPECT_LT(distance(found.gradients[0], exact_qkv.grad()), 1e-6);
+  }
+}
+
+TEST(SelfAttentionKernel, IsTheFastestThatTakesTheWidth) {
+  const bool has_avx512 = __builtin_cpu_supports("avx512vl"), has_avx2 = __builtin_cpu_supports("avx2");
+  EXPECT_EQ(attention_kernels().size(), std::size_t{has_avx512} + std::size_t{has_avx2});
+  EXPECT_EQ(attention_kernel_for(20), nullptr);
+  if (has_avx2) EXPECT_EQ(attention_kernel_for(24)->lanes, 8);
+  if (has_avx2) EXPECT_EQ(attention_kernel_for(64)->lanes, has_avx512 ? 16 : 8);
 }
 
 }  // namespace
