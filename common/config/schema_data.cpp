@@ -1,6 +1,8 @@
 #include <algorithm>
 
+#include "common/config/rand_augment.h"
 #include "common/config/schema.h"
+#include "common/error.h"
 
 namespace cosub::config {
 namespace {
@@ -35,6 +37,20 @@ const Fields<SourceConfig>& source_fields() {
   return fields;
 }
 
+Kind<std::string> rand_augment_text() {
+  Kind<std::string> kind = text("timm's notation, e.g. rand-m9-mstd0.5-inc1");
+  kind.read = [read = kind.read](const Tree& tree, std::string& value, Problems& problems) {
+    read(tree, value, problems);
+    if (tree.kind != Tree::Kind::kScalar || value.empty()) return;
+    try {
+      parse_rand_augment(value);
+    } catch (const ConfigError& error) {
+      problems.add(tree.place, tree.path, error.what());
+    }
+  };
+  return kind;
+}
+
 const Fields<AugmentConfig>& augment_fields() {
   static const auto fields =
       Fields<AugmentConfig>()
@@ -56,8 +72,7 @@ const Fields<AugmentConfig>& augment_fields() {
           .add("color_jitter", &AugmentConfig::color_jitter, number(at_least(0)),
                "brightness, contrast and saturation by factors in 1 -/+ this, in random order, as "
                "torchvision's ColorJitter")
-          .add("rand_augment", &AugmentConfig::rand_augment,
-               text("timm's notation, e.g. rand-m9-mstd0.5-inc1"), "RandAugment; empty: none")
+          .add("rand_augment", &AugmentConfig::rand_augment, rand_augment_text(), "RandAugment; empty: none")
           .add("erasing", &AugmentConfig::erasing, number(share()),
                "probability of random erasing, as timm's --reprob")
           .add("erasing_mode", &AugmentConfig::erasing_mode,

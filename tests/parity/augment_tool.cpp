@@ -186,9 +186,9 @@ std::string erased(std::istream& in) {
 
 std::string parsed(std::istream& in) {
   try {
-    const RandAugmentConfig config = parse_rand_augment(next<std::string>(in));
-    return fmt::format("{} {} {} {} {}", config.magnitude, config.magnitude_std, config.magnitude_max,
-                       config.probability, config.num_ops);
+    const config::RandAugmentConfig rand_augment = config::parse_rand_augment(next<std::string>(in));
+    return fmt::format("{} {} {} {} {}", rand_augment.magnitude, rand_augment.magnitude_std,
+                       rand_augment.magnitude_max, rand_augment.probability, rand_augment.num_ops);
   } catch (const ConfigError& error) {
     return fmt::format("error: {}", error.what());
   }
@@ -202,12 +202,12 @@ std::string argument_of_op(std::istream& in) {
 
 /// Ops and arguments of `count` images, each image's key one higher than the one before.
 std::string drawn_ops(std::istream& in) {
-  const RandAugmentConfig config = parse_rand_augment(next<std::string>(in));
+  const config::RandAugmentConfig rand_augment = config::parse_rand_augment(next<std::string>(in));
   const int count = next_int(in);
   std::string text;
   for (int i = 0; i < count; ++i) {
     KeyedRandom random(1, Purpose::kTest, 0, i);
-    for (const DrawnOp& drawn : draw_rand_augment(config, random)) {
+    for (const DrawnOp& drawn : draw_rand_augment(rand_augment, random)) {
       text += fmt::format("{} {} ", static_cast<int>(drawn.op), drawn.argument);
     }
   }

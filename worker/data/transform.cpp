@@ -36,7 +36,8 @@ Warp warp_of(const config::DataConfig& data) {
 TrainTransform::TrainTransform(const config::DataConfig& data, std::int64_t channels, std::int64_t image_size,
                                std::uint64_t stream)
     : data_(data), channels_(channels), image_size_(image_size), stream_(stream), warp_(warp_of(data)) {
-  if (!data.augment.rand_augment.empty()) rand_augment_ = parse_rand_augment(data.augment.rand_augment);
+  if (!data.augment.rand_augment.empty())
+    rand_augment_ = config::parse_rand_augment(data.augment.rand_augment);
 }
 
 Region TrainTransform::draw_region(const StoredImage::Shape& shape, std::int64_t epoch,

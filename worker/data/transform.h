@@ -21,7 +21,7 @@ namespace cosub::data {
 /// config::AugmentConfig's keys in docs/configuration.md.
 class TrainTransform {
  public:
-  /// ConfigError when data.augment.rand_augment cannot be understood.
+  /// ConfigError when data.augment.rand_augment cannot be understood (`cosub data bench` takes it unread).
   TrainTransform(const config::DataConfig& data, std::int64_t channels, std::int64_t image_size,
                  std::uint64_t stream);
   /// `draw`: StepPlan::Place's. Leaves the S x S image in buffers.a. DataError when the image cannot be
@@ -40,7 +40,7 @@ class TrainTransform {
   config::DataConfig data_;
   std::int64_t channels_, image_size_;
   std::uint64_t stream_;
-  std::optional<RandAugmentConfig> rand_augment_;
+  std::optional<config::RandAugmentConfig> rand_augment_;
   Warp warp_;
 };
 

@@ -53,6 +53,15 @@ TEST(ConfigErrors, OfWordsNameTheNearestWord) {
   EXPECT_THAT(refusal(with("task: evaluate", "task: evaluat")), HasSubstr("Did you mean 'evaluate'?"));
 }
 
+TEST(ConfigErrors, OfRandAugmentNameTheSectionOfTheNotation) {
+  EXPECT_NO_THROW(parse(kValid, {"defaults.data.augment.rand_augment=rand-m7-n3-mstd0.5-inc1"}));
+  EXPECT_NO_THROW(parse(kValid, {"defaults.data.augment.rand_augment="}));
+  EXPECT_THAT(
+      refusal(with("    mean: [0.286]", "    augment: {rand_augment: rand-m9-q3-inc1}\n    mean: [0.286]")),
+      HasSubstr("p.yaml:6:29: defaults.data.augment.rand_augment: RandAugment 'rand-m9-q3-inc1' at 'q3': "
+                "known are m, n, p, mstd, mmax and inc, each with a number"));
+}
+
 TEST(ConfigErrors, OfNvjpegNameWhatTheGpuDoesNotDo) {
   const std::vector<std::string> images = {
       "defaults.data.train.idx=null", "defaults.data.train.folder=/images", "defaults.data.decode=nvjpeg"};

@@ -75,8 +75,8 @@ TEST(ColorJitter, ZeroLeavesTheImageAlone) {
 /// Magnitudes as the rotations show them (3 degrees each), without their sign.
 std::vector<double> magnitudes_of(const std::string& text) {
   std::vector<double> magnitudes;
-  for (const auto& ops : draw_many([config = parse_rand_augment(text)](KeyedRandom& random) {
-         return draw_rand_augment(config, random);
+  for (const auto& ops : draw_many([parsed = config::parse_rand_augment(text)](KeyedRandom& random) {
+         return draw_rand_augment(parsed, random);
        })) {
     for (const DrawnOp& drawn : ops) {
       if (drawn.op == RandOp::kRotate) magnitudes.push_back(std::abs(drawn.argument) / 3);
@@ -90,10 +90,10 @@ double normal_share_below(double x) {
 }
 
 TEST(RandAugment, OpsAreEquallyLikelyAndIndependent) {
-  const RandAugmentConfig config = parse_rand_augment("rand-m9-p1-inc1");
+  const config::RandAugmentConfig parsed = config::parse_rand_augment("rand-m9-p1-inc1");
   std::map<RandOp, std::size_t> counts;
   std::size_t twice = 0;
-  const auto drawn = draw_many([&](KeyedRandom& random) { return draw_rand_augment(config, random); });
+  const auto drawn = draw_many([&](KeyedRandom& random) { return draw_rand_augment(parsed, random); });
   for (const auto& ops : drawn) {
     ASSERT_EQ(ops.size(), 2u);
     for (const DrawnOp& one : ops) ++counts[one.op];
@@ -107,9 +107,9 @@ TEST(RandAugment, OpsAreEquallyLikelyAndIndependent) {
 }
 
 TEST(RandAugment, EachOpComesUpWithItsProbability) {
-  const RandAugmentConfig config = parse_rand_augment("rand-m9-n3-p0.3-inc1");
+  const config::RandAugmentConfig parsed = config::parse_rand_augment("rand-m9-n3-p0.3-inc1");
   std::map<std::size_t, std::size_t> sizes;
-  for (const auto& ops : draw_many([&](KeyedRandom& random) { return draw_rand_augment(config, random); })) {
+  for (const auto& ops : draw_many([&](KeyedRandom& random) { return draw_rand_augment(parsed, random); })) {
     ++sizes[ops.size()];
   }
   EXPECT_TRUE(comes_up(sizes[0], kDraws, 0.7 * 0.7 * 0.7));
@@ -145,9 +145,9 @@ TEST(RandAugment, MagnitudesEndAtZeroAndAtTheUpperBound) {
 }
 
 TEST(RandAugment, HalfOfTheSignsAreNegative) {
-  const RandAugmentConfig config = parse_rand_augment("rand-m9-p1-inc1");
+  const config::RandAugmentConfig parsed = config::parse_rand_augment("rand-m9-p1-inc1");
   std::map<RandOp, std::map<double, std::size_t>> arguments;
-  for (const auto& ops : draw_many([&](KeyedRandom& random) { return draw_rand_augment(config, random); })) {
+  for (const auto& ops : draw_many([&](KeyedRandom& random) { return draw_rand_augment(parsed, random); })) {
     for (const DrawnOp& one : ops) ++arguments[one.op][one.argument];
   }
   const std::set<RandOp> with_sign{RandOp::kRotate,     RandOp::kColor,      RandOp::kContrast,
@@ -163,7 +163,7 @@ TEST(RandAugment, HalfOfTheSignsAreNegative) {
 
 std::string parse_error(const std::string& text) {
   try {
-    parse_rand_augment(text);
+    config::parse_rand_augment(text);
   } catch (const ConfigError& error) {
     return error.what();
   }
