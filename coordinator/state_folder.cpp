@@ -1,10 +1,8 @@
 #include "coordinator/state_folder.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
 #include <spdlog/spdlog.h>
-#include <sys/file.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -13,7 +11,6 @@
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "common/atomic_file.h"
 #include "common/error.h"
@@ -36,15 +33,8 @@ void refuse_network(const std::filesystem::path& folder, bool allowed) {
   spdlog::warn("{}: the state folder lies on {}; going on as told", folder.string(), *kind);
 }
 
-/// A coordinator that was just killed holds its lock until the kernel has taken it apart: try for two
-/// seconds.
-bool lock_for_two_seconds(int descriptor) {
-  for (int i = 0; i < 40; ++i) {
-    if (flock(descriptor, LOCK_EX | LOCK_NB) == 0) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  return false;
-}
+// A coordinator that was just killed holds its lock until the kernel has taken it apart.
+constexpr std::chrono::seconds kLockPatience(2);
 
 }  // namespace
 
@@ -67,29 +57,13 @@ StateFolder::StateFolder(const std::filesystem::path& folder, bool allow_network
   if (made) std::filesystem::permissions(folder_, std::filesystem::perms::owner_all);
   refuse_network(folder_, allow_network);
   const std::filesystem::path file = folder_ / "lock";
-  lock_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock_ < 0) throw IoError(fmt::format("{}: {}", file.string(), std::strerror(errno)));
-  if (!lock_for_two_seconds(lock_)) {
-    close(lock_);
-    std::string owner = read_file(file);
-    while (!owner.empty() && owner.back() == '\n') owner.pop_back();
+  lock_ = FileLock::try_lock(file, kLockPatience, 0600);
+  if (!lock_)
     throw ConfigError(fmt::format(
-        "{}: another coordinator (pid {}) works with this state folder. Talk to that one (its address is in "
-        "{}), stop it first, or give another folder (--state)",
-        folder_.string(), owner.empty() ? "unknown" : owner, (folder_ / "address.json").string()));
-  }
-  const std::string pid = fmt::format("{}\n", getpid());
-  if (ftruncate(lock_, 0) != 0 ||
-      pwrite(lock_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-    const std::string problem = std::strerror(errno);
-    close(lock_);
-    throw IoError(fmt::format("{}: {}", file.string(), problem));
-  }
+        "{}: another coordinator ({}) works with this state folder. Talk to that one (its address is in {}), "
+        "stop it first, or give another folder (--state)",
+        folder_.string(), FileLock::holder_of(file), (folder_ / "address.json").string()));
   remove_stale_temporaries(folder_);
-}
-
-StateFolder::~StateFolder() {
-  close(lock_);
 }
 
 std::optional<RecordedAddress> StateFolder::recorded_address() const {

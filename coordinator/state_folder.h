@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 
+#include "common/file_lock.h"
+
 namespace cosub::coordinator {
 
 /// The name of the network (or FUSE) file system a statfs magic number stands for; nullopt for local ones.
@@ -21,11 +23,9 @@ struct RecordedAddress {
 class StateFolder {
  public:
   /// Creates the folder (0700), checks its file system and takes the lock. ConfigError saying what to do when
-  /// it is on a network and that is not allowed, or when another coordinator (named by pid) has it.
+  /// it is on a network and that is not allowed, or when another coordinator (named by process and host) has
+  /// it.
   StateFolder(const std::filesystem::path& folder, bool allow_network);
-  ~StateFolder();
-  StateFolder(const StateFolder&) = delete;
-  StateFolder& operator=(const StateFolder&) = delete;
 
   std::filesystem::path database() const { return folder_ / "state.db"; }
   std::filesystem::path token() const { return folder_ / "token"; }
@@ -36,7 +36,7 @@ class StateFolder {
 
  private:
   std::filesystem::path folder_;
-  int lock_ = -1;
+  std::optional<FileLock> lock_;
 };
 
 }  // namespace cosub::coordinator

@@ -26,7 +26,7 @@ TEST(StateFolder, RefusesASecondCoordinatorAndNamesTheFirst) {
     const StateFolder second(folder / "state", false);
     FAIL() << "both have it";
   } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("pid " + std::to_string(getpid())), HasSubstr("--state")));
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("process " + std::to_string(getpid())), HasSubstr("--state")));
     EXPECT_EQ(error.exit_code(), ExitCode::kBadInput);
   }
 }

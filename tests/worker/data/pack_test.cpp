@@ -286,6 +286,18 @@ TEST_F(Packing, FoldersWithSomethingElseAreRefused) {
   EXPECT_THAT(error_of<ConfigError>([&] { pack(); }), HasSubstr("not as this program writes it"));
 }
 
+TEST_F(Packing, AFolderThatAnotherCallPacksIntoIsRefused) {
+  std::string refusal;
+  const auto call_again = [&](const PackProgress& progress) {
+    if (progress.samples_now == kPerShard + 1) refusal = error_of<ConfigError>([&] { pack(); });
+  };
+  pack(call_again);
+  EXPECT_THAT(refusal,
+              HasSubstr(fmt::format("out: process {} on {} packs into it just now", getpid(), host_name())));
+  EXPECT_EQ(open_packed()->size(), kSamples);
+  EXPECT_FALSE(fs::exists(options_.output / ".pack"));
+}
+
 TEST_F(Packing, BadImagesAreLeftOutAndNamed) {
   write(name_of(7), "no image");
   const fs::path cut = folder_ / "set" / name_of(21);

@@ -70,27 +70,34 @@ PackFolder::PackFolder(fs::path folder, const Json& options, std::int64_t num_sh
     : folder_(std::move(folder)), description_(options), records_(num_shards) {
   description_["format"] = kFormat;
   create_folder(folder_);
+  read_description();  // and refuse, before anything is written
+  create_folder(folder_ / kUnfinished);
+  const fs::path lock = folder_ / kUnfinished / "lock";
+  lock_ = FileLock::try_lock(lock, std::chrono::milliseconds(0));
+  if (!lock_) {
+    throw ConfigError(
+        fmt::format("--output {}: {} packs into it just now; wait for it, or name another --output",
+                    folder_.string(), FileLock::holder_of(lock)));
+  }
   remove_stale_temporaries(folder_);
   remove_stale_temporaries(folder_ / kUnfinished);
-  const std::optional<std::string> begun = read_file_if_there(folder_ / kDescription);
-  begun ? go_on(parse(*begun)) : begin();
-  create_folder(folder_ / kUnfinished);
-}
-
-void PackFolder::begin() {
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kDescription)) continue;  // a temporary of it
-    throw ConfigError(
-        fmt::format("--output {}: holds {}, but no {} of an earlier call; name a new or empty "
-                    "folder",
-                    folder_.string(), name, kDescription));
+  if (const std::optional<Json> begun = read_description()) {
+    description_ = *begun;
+    description_.erase("shards");
+    read_records(*begun);
+  } else {
+    write_file_atomically(folder_ / kDescription, text_of(description_, 2));
   }
-  write_file_atomically(folder_ / kDescription, text_of(description_, 2));
 }
 
-void PackFolder::go_on(const Json& begun) {
+std::optional<Json> PackFolder::read_description() const {
   const fs::path file = folder_ / kDescription;
+  const std::optional<std::string> text = read_file_if_there(file);
+  if (!text) {
+    refuse_other_content();
+    return std::nullopt;
+  }
+  Json begun = parse(*text);
   if (!begun.is_object() || begun.value("format", Json()) != kFormat) {
     throw ConfigError(fmt::format("{}: not as this program writes it; name another --output, or remove {}",
                                   file.string(), folder_.string()));
@@ -102,9 +109,18 @@ void PackFolder::go_on(const Json& begun) {
                     "or name another --output",
                     file.string(), differing));
   }
-  description_ = begun;
-  description_.erase("shards");
-  read_records(begun);
+  return begun;
+}
+
+void PackFolder::refuse_other_content() const {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    const std::string name = entry.path().filename().string();
+    if (name == kUnfinished || name.starts_with(kDescription)) continue;  // or a temporary of it
+    throw ConfigError(
+        fmt::format("--output {}: holds {}, but no {} of an earlier call; name a new or empty "
+                    "folder",
+                    folder_.string(), name, kDescription));
+  }
 }
 
 void PackFolder::read_records(const Json& begun) {

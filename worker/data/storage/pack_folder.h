@@ -4,7 +4,7 @@
 //
 //   pack.json        options and source; once all is done, what became of each shard
 //   NNNNNN.tar       finished shards
-//   .pack/           until all is done: NNNNNN.json of each finished shard, temporaries
+//   .pack/           until all is done: NNNNNN.json of each finished shard, temporaries, the lock
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "common/file_lock.h"
 #include "worker/data/storage/tar_writer.h"
 
 namespace cosub::data {
@@ -30,8 +31,9 @@ class PackFolder {
  public:
   /// Begins `folder`, or goes on with it when it was begun with the same `options` (an object per group of
   /// options: {"options": {"--seed": 0}, ...}; "given" is kept but not compared). ConfigError, naming what
-  /// differs and what to do, when it was not, or holds something else; IoError. Removes what a killed call
-  /// left.
+  /// differs and what to do, when it was not, or holds something else, or another process packs into it just
+  /// now (also one of another host, where the file system locks over hosts); IoError. Removes what a killed
+  /// call left.
   PackFolder(std::filesystem::path folder, const nlohmann::ordered_json& options, std::int64_t num_shards);
 
   static std::string file_of(std::int64_t shard);  // its name in the folder
@@ -49,11 +51,13 @@ class PackFolder {
  private:
   std::filesystem::path record_file(std::int64_t shard) const;
   bool is_intact(std::int64_t shard, const ShardRecord& record) const;
-  void begin();
-  void go_on(const nlohmann::ordered_json& begun);
+  /// nullopt: not begun.
+  std::optional<nlohmann::ordered_json> read_description() const;
+  void refuse_other_content() const;
   void read_records(const nlohmann::ordered_json& begun);
 
   std::filesystem::path folder_;
+  std::optional<FileLock> lock_;
   nlohmann::ordered_json description_;
   std::vector<std::optional<ShardRecord>> records_;
 };
