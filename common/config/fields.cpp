@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/config/yaml.h"
 
 namespace cosub::config {
@@ -38,6 +40,26 @@ void refuse_unknown_key(const TreeEntry& entry, const Shape& shape, Problems& pr
 void refuse_missing_key(const Tree& map, const ShapeRow& row, Problems& problems) {
   problems.add(map.place, join_path(map.path, row.key),
                fmt::format("found nothing, and it is required; allowed: {}.", row.allowed));
+}
+
+void refuse_key_of_other_name(const Tree& tree, const ShapeRow& row, const std::string& name,
+                              Problems& problems) {
+  const auto entry_of = [&](const std::string& key) {
+    return std::ranges::find(tree.entries, key, &TreeEntry::key);
+  };
+  const auto parent_of = [](const TreeEntry& entry) {
+    return entry.value.path.substr(0, entry.value.path.size() - entry.key.size());
+  };
+  const auto given = entry_of(row.key), chosen = entry_of("name");
+  if (given == tree.entries.end()) return;
+  if (chosen != tree.entries.end()) {
+    // What is inherited stands behind a stage's own keys, and has its own path.
+    if (problems.concerns(chosen->value.path) || (chosen < given && parent_of(*chosen) != parent_of(*given)))
+      return;
+  }
+  problems.add(given->value.place, given->value.path,
+               fmt::format("found {} with name: {}, which has no {}; allowed: with name: {}.",
+                           shown(given->value), name, row.key, alternatives(row.only_with)));
 }
 
 std::string default_shown(const Tree& tree) {

@@ -24,6 +24,7 @@ struct ShapeRow {
   Effect effect = Effect::kDecides;
   const Shape* shape = nullptr;  // of the struct below this key
   bool is_list = false;
+  std::vector<std::string> only_with = {};  // values of the key `name` beside it; empty: any
 };
 
 /// What is known of a struct without its type.
@@ -35,6 +36,10 @@ struct Shape {
 /// for "lr").
 void refuse_unknown_key(const TreeEntry& entry, const Shape& shape, Problems& problems);
 void refuse_missing_key(const Tree& map, const ShapeRow& row, Problems& problems);
+/// A key that has no meaning with the struct's `name`: refused, unless it only came along from defaults or a
+/// recipe for another name. `tree`: the struct's; it has the key.
+void refuse_key_of_other_name(const Tree& tree, const ShapeRow& row, const std::string& name,
+                              Problems& problems);
 /// What the reference shows of a default: one line, "" for structs.
 std::string default_shown(const Tree& tree);
 
@@ -63,7 +68,7 @@ class Fields {
   /// order).
   Fields& add_custom(const std::string& key, const std::string& allowed, const std::string& help, Read read,
                      Write write, Effect effect = Effect::kDecides) {
-    ShapeRow row{key, allowed, "", help, false, effect, nullptr, false};
+    ShapeRow row{key, allowed, "", help, false, effect};
     if (const std::optional<Tree> tree = write(S(), Keys::kAll)) row.default_text = default_shown(*tree);
     shape_.rows.push_back(row);
     codecs_.push_back({std::move(read), std::move(write)});
@@ -81,6 +86,13 @@ class Fields {
   Fields& required() {
     shape_.rows.back().required = true;
     shape_.rows.back().default_text.clear();
+    return *this;
+  }
+
+  /// The key added last has a meaning only with these values of the key `name`; with others it keeps its
+  /// default.
+  Fields& only_with(std::vector<std::string> names) {
+    shape_.rows.back().only_with = std::move(names);
     return *this;
   }
 
@@ -104,6 +116,9 @@ class Fields {
       } else if (shape_.rows[i].required) {
         refuse_missing_key(tree, shape_.rows[i], problems);
       }
+    }
+    for (std::size_t i = 0; i < codecs_.size(); ++i) {
+      if (!shape_.rows[i].only_with.empty()) read_only_with_name(i, tree, value, problems);
     }
   }
 
@@ -132,6 +147,17 @@ class Fields {
     std::string list;
     for (const ShapeRow& row : shape_.rows) list += (list.empty() ? "" : ", ") + row.key;
     return list;
+  }
+
+  void read_only_with_name(std::size_t index, const Tree& tree, S& value, Problems& problems) const {
+    const ShapeRow& row = shape_.rows[index];
+    const std::string name = write(value, Keys::kAll).find("name")->scalar;
+    if (std::ranges::find(row.only_with, name) != row.only_with.end()) return;
+    const std::optional<Tree> found = codecs_[index].write(value, Keys::kAll);
+    const std::optional<Tree> unset = codecs_[index].write(S(), Keys::kAll);
+    if (found->scalar == unset->scalar) return;
+    refuse_key_of_other_name(tree, row, name, problems);
+    codecs_[index].read(*unset, value, problems);
   }
 
   Shape shape_;

@@ -99,17 +99,23 @@ const Fields<OptimizerConfig>& optimizer_fields() {
                "to the gradient")
           .add("beta1", &OptimizerConfig::beta1, number(share_below_one()),
                "adamw, lamb: decay of the first moment")
+          .only_with({"adamw", "lamb"})
           .add("beta2", &OptimizerConfig::beta2, number(share_below_one()),
                "adamw, lamb: decay of the second moment")
+          .only_with({"adamw", "lamb"})
           .add("eps", &OptimizerConfig::eps, number(at_least(0)),
                "adamw, lamb: added to the root of the second moment; 0: 1e-8 (adamw, as torch's) or 1e-6 "
                "(lamb, as timm's)")
+          .only_with({"adamw", "lamb"})
           .add("clip_norm", &OptimizerConfig::clip_norm, number(at_least(0)),
                "largest global L2 norm of the gradients; 0: no clipping")
           .add("momentum", &OptimizerConfig::momentum, number(share_below_one()), "sgd: of the gradients")
+          .only_with({"sgd"})
           .add("nesterov", &OptimizerConfig::nesterov, flag(), "sgd: with Nesterov's momentum")
+          .only_with({"sgd"})
           .add("max_grad_norm", &OptimizerConfig::max_grad_norm, number(at_least(0)),
                "lamb: gradients are divided by max(1, global norm / this), as timm's; 0: not")
+          .only_with({"lamb"})
           .add("layer_decay", &OptimizerConfig::layer_decay, number(share_above_zero()),
                "each layer's learning rate over that of the layer above it, as timm's; 1: all alike");
   return fields;
@@ -127,10 +133,13 @@ const Fields<ScheduleConfig>& schedule_fields() {
                "learning rate where warm-up starts")
           .add("min_lr", &ScheduleConfig::min_lr, number(at_least(0)),
                "learning rate where cosine and linear end")
+          .only_with({"cosine", "linear"})
           .add("decay_epochs", &ScheduleConfig::decay_epochs, number(above(0)),
                "step: the learning rate falls after every so many epochs")
+          .only_with({"step"})
           .add("decay_rate", &ScheduleConfig::decay_rate, number(share_above_zero()),
-               "step: what it is multiplied by then");
+               "step: what it is multiplied by then")
+          .only_with({"step"});
   return fields;
 }
 

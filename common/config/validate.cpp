@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <set>
 
+#include "common/config/kept_rows.h"
 #include "common/config/scalar.h"
 
 namespace cosub::config {
@@ -42,9 +43,47 @@ void check_batch(const Check& check) {
   }
 }
 
-/// lambda reaches its value within the stage.
+/// What the chosen loss cannot mean.
+void check_loss(const Check& check) {
+  const CosubConfig& cosub = check.stage.cosub;
+  if (cosub.loss != LossKind::kCe || !check.sound({"cosub.loss"})) return;
+  if (cosub.targets == Targets::kBinarize && check.sound({"cosub.targets"})) {
+    check.refuse("cosub.targets",
+                 "binarize with cosub.loss ce, whose targets are a distribution over the classes",
+                 "soft, or cosub.loss: bce");
+  }
+  if (cosub.bce_reduction != BceReduction::kMean && check.sound({"cosub.bce_reduction"}))
+    check.refuse("cosub.bce_reduction", "sum with cosub.loss ce", "mean, or cosub.loss: bce");
+}
+
+void check_optimizer(const Check& check) {
+  const OptimizerConfig& optimizer = check.stage.optimizer;
+  if (optimizer.name != "sgd" || check.stage.task != TaskKind::kClassify || !check.sound({"optimizer.name"}))
+    return;
+  if (optimizer.momentum == 0 && optimizer.nesterov &&
+      check.sound({"optimizer.momentum", "optimizer.nesterov"})) {
+    check.refuse("optimizer.nesterov",
+                 "true with optimizer.momentum 0, whose step there is none to look ahead of",
+                 "false, or a momentum above 0");
+  }
+  if (!locate(check.tree, "optimizer.weight_decay").exists) {
+    check.refuse(
+        "optimizer.weight_decay",
+        "nothing with optimizer.name sgd, which adds the decay to the gradient, so that the default of the "
+        "other rules would be far too much",
+        "a number >= 0, such as 1e-4");
+  }
+}
+
+/// lambda reaches its value within the stage, and starts elsewhere only where it rises.
 void check_lambda(const Check& check) {
   const CosubConfig& cosub = check.stage.cosub;
+  if (cosub.lambda_start != CosubConfig().lambda_start && cosub.lambda_warmup_epochs == 0 &&
+      check.sound({"cosub.lambda_start", "cosub.lambda_warmup_epochs"})) {
+    check.refuse("cosub.lambda_start",
+                 double_text(cosub.lambda_start) + " without cosub.lambda_warmup_epochs",
+                 double_text(CosubConfig().lambda_start) + ", or a warm-up of more than 0 epochs");
+  }
   if (!check.sound({"cosub.lambda_warmup_epochs", "schedule.epochs"}) ||
       cosub.lambda_warmup_epochs <= check.stage.schedule.epochs) {
     return;
@@ -100,6 +139,14 @@ void check_schedule(const Check& check) {
                              double_text(schedule.epochs)),
                  fmt::format("a number >= 0 and < {}", double_text(schedule.epochs)));
   }
+  const double peak = check.stage.optimizer.lr;
+  const auto check_below_peak = [&](const std::string& key, double lr) {
+    if (lr <= peak || !check.sound({key.c_str(), "optimizer.lr"})) return;
+    check.refuse(key, fmt::format("{} with optimizer.lr {}, the peak", double_text(lr), double_text(peak)),
+                 "at most " + double_text(peak));
+  };
+  check_below_peak("schedule.warmup_lr", schedule.warmup_lr);
+  check_below_peak("schedule.min_lr", schedule.min_lr);
 }
 
 void check_source(const Check& check, const std::string& key, const SourceConfig& source) {
@@ -203,6 +250,27 @@ void check_model(const Check& check) {
   }
 }
 
+/// What no depth or rule of the model can mend: the last block drops at model.drop_rate itself.
+void check_drop_rate(const Check& check) {
+  const StageConfig& stage = check.stage;
+  const ModelConfig& model = stage.model;
+  if (stage.task != TaskKind::kClassify || model.stochastic_depth != StochasticDepth::kFixed ||
+      model.allow_rounded_drop_rate || model.drop_rate == 0 ||
+      !check.sound({"model.drop_rate", "model.stochastic_depth", "batch.micro"})) {
+    return;
+  }
+  const std::int64_t kept = kept_count(model.drop_rate, stage.batch.micro);
+  const double rounded = rounded_drop_rate(model.drop_rate, stage.batch.micro);
+  if (!is_rounded_too_far(model.drop_rate, rounded)) return;
+  check.refuse(
+      "model.drop_rate",
+      fmt::format("{} with batch.micro {}, of which {} rows would be kept, a drop rate of {:.4g}",
+                  double_text(model.drop_rate), stage.batch.micro, kept, rounded),
+      fmt::format(
+          "{:.4g}, a larger batch.micro, stochastic_depth: bernoulli, or allow_rounded_drop_rate: true",
+          rounded));
+}
+
 void check_init(const Check& check) {
   const InitConfig& init = check.stage.init;
   const bool needs_weights = check.stage.task != TaskKind::kClassify;
@@ -299,11 +367,14 @@ void validate_stage(const StageConfig& stage, const Tree& tree, bool inherits, P
   const Check check{stage, tree, problems};
   check_batch(check);
   check_exchange(check);
+  check_loss(check);
   check_lambda(check);
+  check_optimizer(check);
   check_sync_batchnorm(check);
   check_schedule(check);
   if (inherits) check_data(check);
   check_model(check);
+  check_drop_rate(check);
   check_init(check);
   check_submodels(check);
 }

@@ -1,10 +1,10 @@
 #include "worker/model/residual.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <stdexcept>
 
+#include "common/config/kept_rows.h"
 #include "common/random.h"
 #include "worker/model/branch_rows.h"
 #include "worker/model/recompute.h"
@@ -13,17 +13,11 @@
 namespace cosub::model {
 namespace {
 
-std::int64_t kept_count(double drop_rate, std::int64_t images) {
-  const auto wanted =
-      static_cast<std::int64_t>(std::floor((1.0 - drop_rate) * static_cast<double>(images) + 0.5));
-  return std::clamp<std::int64_t>(wanted, 1, images);
-}
-
 /// Kept rows of one half, appended with the half's offset.
 void draw_half(KeptRows::Branch& branch, double drop_rate, DepthMode mode, std::int64_t images,
                std::int64_t offset, KeyedRandom random) {
   if (mode == DepthMode::kFixed) {
-    for (std::int64_t row : random.choose(images, kept_count(drop_rate, images))) {
+    for (std::int64_t row : random.choose(images, config::kept_count(drop_rate, images))) {
       branch.rows.push_back(offset + row);
     }
     return;
@@ -90,7 +84,7 @@ at::Tensor KeptRows::all_rows(bool pinned) const {
 
 double effective_drop_rate(double drop_rate, DepthMode mode, std::int64_t images) {
   if (mode == DepthMode::kBernoulli) return drop_rate;
-  return 1.0 - static_cast<double>(kept_count(drop_rate, images)) / static_cast<double>(images);
+  return config::rounded_drop_rate(drop_rate, images);
 }
 
 KeptRows draw_kept_rows(const std::vector<BranchInfo>& branches, DepthMode mode, std::int64_t images,
@@ -105,7 +99,7 @@ KeptRows draw_kept_rows(const std::vector<BranchInfo>& branches, DepthMode mode,
     branch.all = false;
     branch.scale = mode == DepthMode::kBernoulli
                        ? 1.0 / (1.0 - rate)
-                       : static_cast<double>(images) / static_cast<double>(kept_count(rate, images));
+                       : static_cast<double>(images) / static_cast<double>(config::kept_count(rate, images));
     for (std::int64_t half = 0; half < views; ++half) {
       const auto lane = static_cast<std::uint32_t>(static_cast<std::int64_t>(i) * 2 + half);
       draw_half(branch, rate, mode, images, half * images,

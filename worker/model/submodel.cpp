@@ -2,16 +2,14 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <cmath>
 
+#include "common/config/kept_rows.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/model/families.h"
 
 namespace cosub::model {
 namespace {
-
-constexpr double kLargestRounding = 0.02;
 
 DepthMode mode_of(const config::ModelConfig& config) {
   return config.stochastic_depth == config::StochasticDepth::kFixed ? DepthMode::kFixed
@@ -87,17 +85,17 @@ std::string check_drop_rates(Backbone& backbone, std::int64_t images) {
     const double kept = (1.0 - effective) * static_cast<double>(images);
     rows.push_back({range_text(first, last), fmt::format("{:.4g}", wanted[first]),
                     fmt::format("{:.4f}", effective), fmt::format("{:.4g} of {}", kept, images)});
-    if (std::abs(effective - wanted[first]) > kLargestRounding + 1e-12) {
+    if (config::is_rounded_too_far(wanted[first], effective)) {
       refused += fmt::format("\n  blocks {}: wanted {:.4g}, would be {:.4f} ({:.4g} of {} rows kept)",
                              range_text(first, last), wanted[first], effective, kept, images);
     }
   }
   if (!refused.empty() && !config.allow_rounded_drop_rate) {
     throw ConfigError(
-        fmt::format("model.drop_rate: with microbatches of {} images whole rows cannot come within {} of "
+        fmt::format("model.drop_rate: with microbatches of {} images whole rows cannot come close to "
                     "the drop rate:{}\nRaise batch.micro, choose another drop_rate, set "
                     "model.stochastic_depth: bernoulli, or model.allow_rounded_drop_rate: true.",
-                    images, kLargestRounding, refused));
+                    images, refused));
   }
   return table(rows);
 }

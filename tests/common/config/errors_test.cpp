@@ -53,6 +53,76 @@ TEST(ConfigErrors, OfWordsNameTheNearestWord) {
   EXPECT_THAT(refusal(with("task: evaluate", "task: evaluat")), HasSubstr("Did you mean 'evaluate'?"));
 }
 
+TEST(ConfigErrors, OfKeysThatTheChosenRuleDoesNotHave) {
+  const auto optimizer = [](const std::string& keys) {
+    return with("\n      lr: 3e-3", " {lr: 3e-3, " + keys + "}");
+  };
+  EXPECT_EQ(
+      refusal(optimizer("momentum: 0.8, max_grad_norm: 2")),
+      "p.yaml:19:37: stages[0].optimizer.momentum: found '0.8' with name: adamw, which has no momentum; "
+      "allowed: with name: sgd.\n"
+      "p.yaml:19:57: stages[0].optimizer.max_grad_norm: found '2' with name: adamw, which has no "
+      "max_grad_norm; allowed: with name: lamb.");
+  EXPECT_THAT(refusal(optimizer("name: sgd, weight_decay: 1e-4, beta2: 0.95")), HasSubstr("adamw or lamb."));
+  EXPECT_THAT(refusal(with("epochs: 3", "epochs: 3\n      decay_rate: 0.5")),
+              HasSubstr("schedule.decay_rate: found '0.5' with name: cosine"));
+  EXPECT_THAT(refusal(kValid, {"defaults.optimizer.momentum=0.8"}), HasSubstr("has no momentum"));
+  EXPECT_NO_THROW(
+      parse(optimizer("momentum: 0.9, nesterov: true")));  // their defaults, as a resolved file has them
+}
+
+TEST(ConfigErrors, LeaveOutWhatDefaultsHoldForAnotherRule) {
+  const PipelineConfig pipeline = parse(with("      lr: 3e-3", "      name: adamw\n      lr: 3e-3"),
+                                        {"defaults.optimizer.name=sgd", "defaults.optimizer.momentum=0.8",
+                                         "defaults.optimizer.weight_decay=0"});
+  EXPECT_EQ(pipeline.stages[0].optimizer.momentum, OptimizerConfig().momentum);
+  EXPECT_EQ(pipeline.stages[1].optimizer.momentum, 0.8);
+}
+
+TEST(ConfigErrors, OfSgdAskForItsDecayAndAMomentumToLookAhead) {
+  EXPECT_THAT(refusal(with("lr: 3e-3", "name: sgd")),
+              HasSubstr("optimizer.weight_decay: found nothing with optimizer.name sgd"));
+  EXPECT_NO_THROW(parse(with("lr: 3e-3", "name: sgd\n      weight_decay: 0")));
+  EXPECT_THAT(refusal(with("lr: 3e-3", "name: sgd\n      weight_decay: 0\n      momentum: 0")),
+              HasSubstr("nesterov"));
+}
+
+TEST(ConfigErrors, OfLearningRatesAboveTheirPeak) {
+  EXPECT_THAT(
+      refusal(with("warmup_epochs: 0.5", "warmup_lr: 0.01")),
+      HasSubstr("schedule.warmup_lr: found 0.01 with optimizer.lr 0.003, the peak; allowed: at most 0.003."));
+  EXPECT_THAT(refusal(with("warmup_epochs: 0.5", "min_lr: 1")), HasSubstr("schedule.min_lr: found 1 with"));
+}
+
+TEST(ConfigErrors, OfADropRateThatWholeRowsDoNotReach) {
+  const auto rate = [](const std::string& keys) {
+    return with("image_size: 28", "image_size: 28\n      " + keys);
+  };
+  EXPECT_THAT(
+      refusal(rate("drop_rate: 0.15"), {"defaults.batch.micro=16"}),
+      HasSubstr(
+          "model.drop_rate: found 0.15 with batch.micro 16, of which 14 rows would be kept, a drop rate "
+          "of 0.125; allowed: 0.125, a larger batch.micro, "));
+  EXPECT_NO_THROW(parse(rate("drop_rate: 0.15")));
+  EXPECT_NO_THROW(
+      parse(rate("drop_rate: 0.15\n      allow_rounded_drop_rate: true"), {"defaults.batch.micro=16"}));
+  EXPECT_NO_THROW(
+      parse(rate("drop_rate: 0.15\n      stochastic_depth: bernoulli"), {"defaults.batch.micro=16"}));
+}
+
+TEST(ConfigErrors, OfTheLossNameWhatItCannotMean) {
+  const auto cosub = [](const std::string& keys) {
+    return with("    optimizer:", "    cosub: {" + keys + "}\n    optimizer:");
+  };
+  EXPECT_THAT(refusal(cosub("loss: ce, targets: binarize")),
+              HasSubstr("cosub.targets: found binarize with cosub.loss ce"));
+  EXPECT_THAT(refusal(cosub("loss: ce, bce_reduction: sum")),
+              HasSubstr("cosub.bce_reduction: found sum with"));
+  EXPECT_THAT(refusal(cosub("lambda_start: 0.3")),
+              HasSubstr("lambda_start: found 0.3 without cosub.lambda_warmup_epochs"));
+  EXPECT_NO_THROW(parse(cosub("loss: ce, lambda_start: 0.3, lambda_warmup_epochs: 1")));
+}
+
 TEST(ConfigErrors, OfRandAugmentNameTheSectionOfTheNotation) {
   EXPECT_NO_THROW(parse(kValid, {"defaults.data.augment.rand_augment=rand-m7-n3-mstd0.5-inc1"}));
   EXPECT_NO_THROW(parse(kValid, {"defaults.data.augment.rand_augment="}));

@@ -58,9 +58,22 @@ StageConfig unusual_stage() {
   stage.data.mix = {0.8, 1e-17, 0.9, 0.25, 0.1};
   stage.data.max_bad_share = 0.3;
   stage.data.loader_threads = 5;
-  stage.cosub = {false, 0.7, 0.1, 1.5, LossKind::kCe, BceReduction::kSum, Targets::kBinarize, false};
-  stage.optimizer = {"lamb", 5e-324, 0.06, 0.91, 0.9999999999999999, 1e22, 1.5, 0.8, false, 2.5, 0.75};
-  stage.schedule = {"step", 2.5, 0.25, 1e-6, 1e-5, 7.5, 0.3};
+  stage.cosub = {false, 0.7, 0.1, 1.5, LossKind::kBce, BceReduction::kSum, Targets::kBinarize, false};
+  stage.optimizer = {.name = "lamb",
+                     .lr = 0.3,
+                     .weight_decay = 0.06,
+                     .beta1 = 0.91,
+                     .beta2 = 0.9999999999999999,
+                     .eps = 1e22,
+                     .clip_norm = 1.5,
+                     .max_grad_norm = 2.5,
+                     .layer_decay = 0.75};
+  stage.schedule = {.name = "step",
+                    .epochs = 2.5,
+                    .warmup_epochs = 0.25,
+                    .warmup_lr = 5e-324,
+                    .decay_epochs = 7.5,
+                    .decay_rate = 0.3};
   stage.batch = {96, 32};
   stage.ema = 0.99996;
   stage.ema_warmup = false;
@@ -80,6 +93,14 @@ StageConfig unusual_stage() {
 }
 
 /// What other values exclude.
+void set_other_rules(StageConfig& stage) {
+  stage.optimizer = {.name = "sgd", .lr = 0.3, .weight_decay = 1e-4, .momentum = 0.8, .nesterov = false};
+  stage.schedule = {.name = "linear", .epochs = 2.5, .min_lr = 1e-5};
+  stage.cosub.loss = LossKind::kCe;
+  stage.cosub.bce_reduction = BceReduction::kMean;
+  stage.cosub.targets = Targets::kSoft;
+}
+
 void set_shards_and_crop(StageConfig& stage) {
   stage.data.train.idx.reset();
   stage.data.train.shards = {"/d/{000..127}.tar", "/e e/*.tar"};
@@ -114,6 +135,7 @@ PipelineConfig unusual_pipeline() {
   other.name = "true";
   other.init = {"", "/w.safetensors", "ema", "keep"};
   set_shards_and_crop(other);
+  set_other_rules(other);
   StageConfig on_gpu = first;
   on_gpu.name = "on_gpu";
   set_nvjpeg(on_gpu);
@@ -157,6 +179,10 @@ TEST(ConfigRoundTrip, IsTestedWithEveryFieldOfAStage) {
   stage.task = TaskKind::kEvaluate;
   stage.data.decode = Decode::kNvjpeg;  // of training it excludes most of the others
   stage.sync_batchnorm = 2;             // which cannot be together with Bernoulli stochastic depth
+  stage.cosub.loss = LossKind::kCe;
+  stage.optimizer.momentum = 0.8;
+  stage.optimizer.nesterov = false;
+  stage.schedule.min_lr = 1e-5;
   const AugmentConfig padded = stage.data.augment;
   set_shards_and_crop(stage);
   stage.data.train = unusual_stage().data.train;
