@@ -10,16 +10,17 @@
 namespace cosub::train {
 namespace {
 
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 
 /// What decides the bits of a run. In the order of telling: what has a name of its own before the whole
 /// config.
-nlohmann::ordered_json identity_of(const config::StageFile& file, std::int64_t train_size) {
+nlohmann::ordered_json identity_of(const config::StageFile& file, const TrainingSet& set) {
   return {{"seed", file.seed},
           {"threads", file.stage.threads},
           {"microbatches", file.stage.batch.global / file.stage.batch.micro},
           {"reduction", file.stage.reduction == config::Reduction::kOrdered ? "ordered" : "fast"},
-          {"training samples", train_size},
+          {"training samples", set.size},
+          {"training set", set.identity},
           {"config", config::identity_hash(file.stage, file.seed)}};
 }
 
@@ -37,9 +38,9 @@ std::string changed_lines(const std::string& before, const std::string& now) {
   return changes;
 }
 
-void check_identity(const nlohmann::json& state, const config::StageFile& file, std::int64_t train_size,
+void check_identity(const nlohmann::json& state, const config::StageFile& file, const TrainingSet& set,
                     const std::string& where) {
-  nlohmann::ordered_json mine = identity_of(file, train_size);
+  nlohmann::ordered_json mine = identity_of(file, set);
   const nlohmann::json& theirs = state.at("identity");
   for (const auto& [key, value] : mine.items()) {
     if (theirs.contains(key) && theirs.at(key) == nlohmann::json(value)) continue;
@@ -59,7 +60,7 @@ void check_identity(const nlohmann::json& state, const config::StageFile& file, 
 }  // namespace
 
 nlohmann::json to_state(const TrainingProgress& progress, const config::StageFile& file,
-                        std::int64_t train_size, const nlohmann::json& model_config) {
+                        const TrainingSet& set, const nlohmann::json& model_config) {
   return {{"format", kFormat},
           {"step", progress.step},
           {"interval",
@@ -74,18 +75,18 @@ nlohmann::json to_state(const TrainingProgress& progress, const config::StageFil
           {"val_step", progress.val_step},
           {"best_val_top1", progress.best_val_top1},
           {"seconds", progress.seconds},
-          {"identity", identity_of(file, train_size)},
+          {"identity", identity_of(file, set)},
           {"model", model_config},
           {"stage", config::to_yaml(file)}};
 }
 
 TrainingProgress from_state(const nlohmann::json& state, const config::StageFile& file,
-                            std::int64_t train_size, const std::string& where) {
+                            const TrainingSet& set, const std::string& where) {
   try {
     if (state.at("format") != kFormat)
       throw DataError(fmt::format("{}: state.json has format {}, this program reads {}", where,
                                   state.at("format").dump(), kFormat));
-    check_identity(state, file, train_size, where);
+    check_identity(state, file, set, where);
     TrainingProgress progress;
     progress.step = state.at("step").get<std::int64_t>();
     const nlohmann::json& interval = state.at("interval");

@@ -32,15 +32,21 @@ struct TrainingProgress {
   double seconds = 0;  // spent training, all attempts
 };
 
+/// Which samples a run trains on, in which order.
+struct TrainingSet {
+  std::int64_t size = 0;
+  std::string identity;  // data::identity_of: other labels, names or shards have another one
+};
+
 /// state.json of a checkpoint: progress, what the numbers of the run depend on, and the model's description
 /// in timm's config.json format (`model_config`), so that the folder alone is enough to build the model
 /// again.
 nlohmann::json to_state(const TrainingProgress& progress, const config::StageFile& file,
-                        std::int64_t train_size, const nlohmann::json& model_config);
+                        const TrainingSet& set, const nlohmann::json& model_config);
 
-/// DataError naming what differs (threads, microbatches, seed, training set, reduction, or the lines of the
-/// config) when the checkpoint was made by another run than this one; `where` names the checkpoint.
+/// DataError naming what differs (threads, microbatches, seed, the training set, reduction, or the lines of
+/// the config) when the checkpoint was made by another run than this one; `where` names the checkpoint.
 TrainingProgress from_state(const nlohmann::json& state, const config::StageFile& file,
-                            std::int64_t train_size, const std::string& where);
+                            const TrainingSet& set, const std::string& where);
 
 }  // namespace cosub::train

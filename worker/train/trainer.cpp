@@ -5,6 +5,7 @@
 
 #include "common/error.h"
 #include "common/text.h"
+#include "worker/data/storage/source_identity.h"
 #include "worker/train/agreement.h"
 #include "worker/train/device.h"
 #include "worker/train/error_record.h"
@@ -27,6 +28,9 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
       schedule_(job.stage().schedule, job.stage().optimizer.lr, plan_.steps_per_epoch()),
       bad_samples_(job.communicator, job.folder.bad_samples()) {
   on_all_ranks(job_.communicator, "checking the batch", [this] { check_batch(); });
+  on_all_ranks(job_.communicator, "reading which samples there are", [this] {
+    training_set_ = {train_->size(), data::identity_of(job_.stage().data.train, *train_)};
+  });
   if (job_.is_root()) store_.emplace(job_.folder.root, job_.attempt, job_.stage().checkpoint.keep);
   on_all_ranks(job_.communicator, "choosing the decoder",
                [this] { make_decoder_ = choose_decoder(job_.stage().data, job_.device); });
@@ -126,14 +130,14 @@ void Trainer::restore() {
     std::optional<checkpoint::Snapshot> snapshot = store_->load_newest();
     if (!snapshot) return;
     std::string where = fmt::format("{}/step-{:09d}", job_.folder.checkpoints().string(), snapshot->step);
-    from_state(snapshot->state, job_.file, train_->size(), where);
+    from_state(snapshot->state, job_.file, training_set_, where);
     restore_tensors(*snapshot, *state_, *optimizer_, ema(), where);
     state_text = snapshot->state.dump();
   });
   state_text = text_of_rank_0(job_.communicator, state_text, "progress of the newest checkpoint");
   if (state_text.empty()) return;
   progress_ =
-      from_state(nlohmann::json::parse(state_text), job_.file, train_->size(), "the newest checkpoint");
+      from_state(nlohmann::json::parse(state_text), job_.file, training_set_, "the newest checkpoint");
   checkpoint_step_ = progress_.step;
   bad_samples_.restore(progress_.bad_samples);
   broadcast_state(job_.communicator, *state_, optimizer_.get(), ema());
@@ -378,7 +382,7 @@ void Trainer::commit_checkpoint() {
       checkpoint::Snapshot snapshot;
       snapshot.step = progress_.step;
       snapshot.state = to_state(
-          progress_, job_.file, train_->size(),
+          progress_, job_.file, training_set_,
           complete_timm_config(*model_, job_.stage().data, model::training_scales(*model_, plan_.micro)));
       add_tensors(snapshot, *state_, *optimizer_, ema());
       store_->commit(snapshot);

@@ -67,6 +67,7 @@ class Trainer {
 
   Job& job_;
   std::shared_ptr<const data::Source> train_, val_;
+  TrainingSet training_set_;
   data::StepPlan plan_;
   data::MakeDeviceDecoder make_decoder_;  // null: the loader's threads decode
   Schedule schedule_;

@@ -57,6 +57,8 @@ config::StageFile stage() {
   return file;
 }
 
+const TrainingSet kSet = {1000, "its names"};
+
 TrainingProgress some_progress() {
   TrainingProgress progress;
   progress.step = 12;
@@ -67,8 +69,8 @@ TrainingProgress some_progress() {
 }
 
 TEST(ProgressState, ComesBackBitForBit) {
-  nlohmann::json state = nlohmann::json::parse(to_state(some_progress(), stage(), 1000, {}).dump());
-  TrainingProgress back = from_state(state, stage(), 1000, "checkpoint");
+  nlohmann::json state = nlohmann::json::parse(to_state(some_progress(), stage(), kSet, {}).dump());
+  TrainingProgress back = from_state(state, stage(), kSet, "checkpoint");
   EXPECT_EQ(back.step, 12);
   EXPECT_EQ(back.interval.loss, 1.0 / 3);
   EXPECT_EQ(back.interval.correct, 20.5);
@@ -76,9 +78,10 @@ TEST(ProgressState, ComesBackBitForBit) {
   EXPECT_EQ(back.seconds, 12.75);
 }
 
-std::string refusal(const nlohmann::json& state, const config::StageFile& file, std::int64_t train_size) {
+std::string refusal(const nlohmann::json& state, const config::StageFile& file,
+                    const TrainingSet& set = kSet) {
   try {
-    from_state(state, file, train_size, "step-12");
+    from_state(state, file, set, "step-12");
   } catch (const DataError& error) {
     return error.what();
   }
@@ -86,37 +89,40 @@ std::string refusal(const nlohmann::json& state, const config::StageFile& file, 
 }
 
 TEST(ProgressState, NamesWhatAnotherRunHasDifferently) {
-  nlohmann::json state = to_state(some_progress(), stage(), 1000, {});
+  nlohmann::json state = to_state(some_progress(), stage(), kSet, {});
   config::StageFile other = stage();
   other.stage.threads = 2;
-  EXPECT_THAT(refusal(state, other, 1000), HasSubstr("threads: 1, this run has 2"));
+  EXPECT_THAT(refusal(state, other), HasSubstr("threads: 1, this run has 2"));
   other = stage();
   other.seed = 4;
-  EXPECT_THAT(refusal(state, other, 1000), HasSubstr("seed: 3, this run has 4"));
+  EXPECT_THAT(refusal(state, other), HasSubstr("seed: 3, this run has 4"));
   other = stage();
   other.stage.batch.micro = 32;
-  EXPECT_THAT(refusal(state, other, 1000), HasSubstr("microbatches: 4, this run has 2"));
+  EXPECT_THAT(refusal(state, other), HasSubstr("microbatches: 4, this run has 2"));
   other = stage();
   other.stage.reduction = config::Reduction::kFast;
-  EXPECT_THAT(refusal(state, other, 1000), HasSubstr("reduction"));
-  EXPECT_THAT(refusal(state, stage(), 999), HasSubstr("training samples: 1000, this run has 999"));
+  EXPECT_THAT(refusal(state, other), HasSubstr("reduction"));
+  EXPECT_THAT(refusal(state, stage(), {999, kSet.identity}),
+              HasSubstr("training samples: 1000, this run has 999"));
+  EXPECT_THAT(refusal(state, stage(), {1000, "other labels"}),
+              HasSubstr("training set: \"its names\", this run has \"other labels\""));
   other = stage();
   other.stage.optimizer.lr = 0.25;
-  EXPECT_THAT(refusal(state, other, 1000), HasSubstr("lr: 0.25"));
+  EXPECT_THAT(refusal(state, other), HasSubstr("lr: 0.25"));
 }
 
 TEST(ProgressState, DoesNotMindWhatChangesNoNumber) {
-  nlohmann::json state = to_state(some_progress(), stage(), 1000, {});
+  nlohmann::json state = to_state(some_progress(), stage(), kSet, {});
   config::StageFile other = stage();
   other.stage.log_every_steps = 1;
   other.stage.checkpoint.keep = 9;
-  EXPECT_EQ(refusal(state, other, 1000), "accepted");
+  EXPECT_EQ(refusal(state, other), "accepted");
 }
 
 TEST(ProgressState, SaysWhatIsMissing) {
-  nlohmann::json state = to_state(some_progress(), stage(), 1000, {});
+  nlohmann::json state = to_state(some_progress(), stage(), kSet, {});
   state.erase("interval");
-  EXPECT_THAT(refusal(state, stage(), 1000), HasSubstr("interval"));
+  EXPECT_THAT(refusal(state, stage()), HasSubstr("interval"));
 }
 
 TEST(ErrorRecord, SaysRankReasonStepAndCode) {
