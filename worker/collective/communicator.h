@@ -79,8 +79,10 @@ class Communicator {
 /// MPI when started by mpirun or srun --mpi=pmix (OMPI_COMM_WORLD_SIZE, PMIX_RANK, PMI_RANK), one rank
 /// otherwise; ConfigError when srun started several ranks without MPI. MPI is initialised here
 /// (MPI_THREAD_SERIALIZED at least) and finalised by the destructor, unless a collective failed or an
-/// exception is unwinding: then the process must exit, and its exit makes mpirun end the other ranks.
-std::unique_ptr<Communicator> connect();
+/// exception is unwinding: then the process must exit, and its exit makes mpirun end the other ranks. `limit`
+/// is the communicator's, and holds for the start too: a rank that waits longer for the others says so and
+/// leaves.
+std::unique_ptr<Communicator> connect(std::chrono::milliseconds limit = std::chrono::minutes(5));
 
 /// NCCL over the ranks of `bootstrap` (which must outlive it), each on GPU local_rank, from the module
 /// cosub_nccl; IoError when the module or a GPU is missing. Collective. Call it before anything asks LibTorch

@@ -32,8 +32,8 @@ void refuse_srun_without_mpi() {
 
 }  // namespace
 
-std::unique_ptr<Communicator> connect() {
-  if (started_by_mpi()) return std::make_unique<MpiCommunicator>();
+std::unique_ptr<Communicator> connect(std::chrono::milliseconds limit) {
+  if (started_by_mpi()) return std::make_unique<MpiCommunicator>(limit);
   refuse_srun_without_mpi();
   return std::make_unique<SingleCommunicator>();
 }

@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "common/error.h"
+#include "worker/collective/blocking_call.h"
 #include "worker/collective/poll.h"
 #include "worker/collective/tensor_checks.h"
 
@@ -71,14 +72,19 @@ void check_mpi(int result, std::source_location where) {
       fmt::format("MPI failed: {} (code {}, {}:{})", text, result, where.file_name(), where.line()));
 }
 
-MpiCommunicator::MpiCommunicator(std::int64_t max_count)
+MpiCommunicator::MpiCommunicator(std::chrono::milliseconds limit, std::int64_t max_count)
     : max_count_(max_count), exceptions_at_start_(std::uncaught_exceptions()) {
+  set_limit(limit);
   int initialised = 0;
   check_mpi(MPI_Initialized(&initialised));
   if (!initialised) {
     let_both_directions_flow();
     int provided = MPI_THREAD_SINGLE;
-    const int result = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
+    int result = MPI_SUCCESS;
+    {
+      const BlockingCall limited("MPI_Init_thread, for the job's other ranks", limit);
+      result = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
+    }
     if (result != MPI_SUCCESS || provided < MPI_THREAD_SERIALIZED) {
       throw CollectiveError(
           fmt::format("MPI did not initialise (result {}, thread level {}, needed {}). Start the worker with "
@@ -118,6 +124,7 @@ void MpiCommunicator::connect_world() {
 }
 
 void MpiCommunicator::find_local_rank() {
+  const BlockingCall limited(own_name() + " in MPI_Comm_split_type, for the other ranks", limit());
   MPI_Comm host_comm = MPI_COMM_NULL;
   check_mpi(
       MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, static_cast<int>(rank_), MPI_INFO_NULL, &host_comm));
@@ -153,6 +160,8 @@ MpiCommunicator::~MpiCommunicator() {
   }
   try {
     if (finalises_) barrier("the end of the job");
+    const BlockingCall limited(own_name() + " in MPI_Comm_free and MPI_Finalize, for the other ranks",
+                               limit());
     check_mpi(MPI_Comm_free(&comm_));
     if (finalises_) check_mpi(MPI_Finalize());
   } catch (const CollectiveError& error) {
@@ -345,6 +354,7 @@ std::unique_ptr<Communicator> MpiCommunicator::split(std::int64_t color, const s
     if (colors[r].item<std::int64_t>() == color) job_ranks.push_back(job_ranks_[r]);
   }
   MPI_Comm part = MPI_COMM_NULL;
+  const BlockingCall limited(own_name() + " in MPI_Comm_split, for the other ranks", limit());
   check_mpi(MPI_Comm_split(comm_, static_cast<int>(color), static_cast<int>(rank_), &part));
   return std::unique_ptr<Communicator>(new MpiCommunicator(*this, part, std::move(job_ranks)));
 }

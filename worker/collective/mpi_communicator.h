@@ -23,8 +23,9 @@ class MpiCommunicator final : public Communicator {
   static constexpr std::int64_t kMaxCount = std::int64_t{1} << 30;
 
   /// Collective. Initialises MPI where nobody did (and then finalises it in the destructor); duplicates
-  /// MPI_COMM_WORLD. `max_count` elements at most go into one MPI call (smaller in tests).
-  explicit MpiCommunicator(std::int64_t max_count = kMaxCount);
+  /// MPI_COMM_WORLD. `limit` holds for that, too. `max_count` elements at most go into one MPI call (smaller
+  /// in tests).
+  explicit MpiCommunicator(std::chrono::milliseconds limit, std::int64_t max_count = kMaxCount);
   ~MpiCommunicator() override;
   MpiCommunicator(const MpiCommunicator&) = delete;
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;

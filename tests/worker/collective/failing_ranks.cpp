@@ -1,12 +1,13 @@
 // One rank of a job that fails on purpose, for failure_test: cosub_failing_ranks OPERATION (or: stopped
-// RANK). The last rank never enters the operation; the others have 300 ms, print the error they get and leave
-// with 3 through every destructor.
+// RANK, absent). The last rank never enters the operation; the others have 300 ms, print the error they get
+// and leave with 3 through every destructor.
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -45,6 +46,14 @@ int run_stopped(std::int64_t stopped) {
     std::fflush(stdout);
     world->abort(3);
   }
+  return 0;
+}
+
+// The last rank stops before it has met the others, who wait for it in the start of MPI.
+int run_absent() {
+  const std::string rank = std::getenv("OMPI_COMM_WORLD_RANK"), size = std::getenv("OMPI_COMM_WORLD_SIZE");
+  if (std::stoi(rank) == std::stoi(size) - 1) raise(SIGSTOP);
+  connect(std::chrono::seconds(2));
   return 0;
 }
 
@@ -104,6 +113,7 @@ int run(const std::string& operation) {
 int main(int argc, char** argv) {
   try {
     if (argc == 3) return cosub::collective::run_stopped(std::stoi(argv[2]));
+    if (argc == 2 && std::string(argv[1]) == "absent") return cosub::collective::run_absent();
     return argc == 2 ? cosub::collective::run(argv[1]) : 64;
   } catch (const std::exception& error) {
     fmt::print("{}\n", error.what());

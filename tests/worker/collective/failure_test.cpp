@@ -60,6 +60,12 @@ INSTANTIATE_TEST_SUITE_P(, MissingRankTest,
                                            "barrier"),
                          [](const auto& operation) { return std::string(operation.param); });
 
+TEST(FailureTest, a_rank_that_never_starts_is_not_waited_for_for_ever) {
+  const auto job = run_job("absent", 2);
+  EXPECT_THAT(job.output, HasSubstr("waited 2000 ms in MPI_Init_thread, for the job's other ranks"));
+  EXPECT_EQ(job.exit_code, 1);
+}
+
 TEST(FailureTest, direct_exchanges_name_the_rank_that_is_missing) {
   const auto job = run_job("all_gather", 3);
   EXPECT_THAT(job.output,
