@@ -40,6 +40,7 @@ const Fields<SourceConfig>& source_fields() {
 Kind<std::string> rand_augment_text() {
   Kind<std::string> kind = text("timm's notation, e.g. rand-m9-mstd0.5-inc1");
   kind.read = [read = kind.read](const Tree& tree, std::string& value, Problems& problems) {
+    if (tree.kind == Tree::Kind::kNothing) return value.clear();
     read(tree, value, problems);
     if (tree.kind != Tree::Kind::kScalar || value.empty()) return;
     try {

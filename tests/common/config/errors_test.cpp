@@ -128,7 +128,7 @@ TEST(ConfigErrors, OfRandAugmentNameTheSectionOfTheNotation) {
   EXPECT_NO_THROW(parse(kValid, {"defaults.data.augment.rand_augment="}));
   EXPECT_THAT(
       refusal(with("    mean: [0.286]", "    augment: {rand_augment: rand-m9-q3-inc1}\n    mean: [0.286]")),
-      HasSubstr("p.yaml:6:29: defaults.data.augment.rand_augment: RandAugment 'rand-m9-q3-inc1' at 'q3': "
+      HasSubstr("p.yaml:8:29: defaults.data.augment.rand_augment: RandAugment 'rand-m9-q3-inc1' at 'q3': "
                 "known are m, n, p, mstd, mmax and inc, each with a number"));
 }
 

@@ -38,7 +38,7 @@ TEST(ConfigReference, ShowsKeysOfAllLevelsWithTheirDefaults) {
 TEST(ConfigReference, EveryShippedPipelineLoads) {
   int num_files = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(source_folder() / "configs")) {
-    if (entry.path().extension() != ".yaml") continue;
+    if (entry.path().extension() != ".yaml" || entry.path().parent_path().filename() == "recipes") continue;
     ++num_files;
     EXPECT_NO_THROW(load_pipeline(entry.path())) << entry.path();
   }
