@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "common/http.h"
+#include "common/process.h"
 
 namespace cosub {
 namespace {
@@ -17,7 +18,10 @@ std::thread quiet_thread(boost::asio::io_context& context) {
   sigset_t all, before;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread thread([&context] { context.run(); });
+  std::thread thread([&context] {
+    name_thread("metrics");
+    context.run();
+  });
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return thread;
 }

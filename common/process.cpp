@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -197,6 +198,11 @@ std::string new_uuid() {
     text += fmt::format("{:02x}", bytes[i]);
   }
   return text;
+}
+
+void name_thread(std::string_view name) {
+  constexpr std::size_t kMostCharacters = 15;  // of Linux
+  pthread_setname_np(pthread_self(), std::string(name.substr(0, kMostCharacters)).c_str());
 }
 
 std::filesystem::path executable_folder() {

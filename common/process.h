@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cosub {
@@ -54,7 +55,9 @@ std::vector<ProcessId> find_processes_of_attempt(const std::string& uuid);
 
 std::string boot_id();  // /proc/sys/kernel/random/boot_id
 std::string host_name();
-std::string new_uuid();                     // random, RFC 4122 version 4
+std::string new_uuid();  // random, RFC 4122 version 4
+/// What top -H, gdb and perf call the calling thread: the first 15 characters of it.
+void name_thread(std::string_view name);
 std::filesystem::path executable_folder();  // where this program lies: its siblings are found there
 
 }  // namespace cosub

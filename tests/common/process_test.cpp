@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <thread>
 
 #include "common/atomic_file.h"
 #include "common/descriptor.h"
@@ -28,6 +29,15 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::ThrowsMessage;
+
+TEST(Process, ThreadsHaveNames) {
+  std::string name;
+  std::thread([&] {
+    name_thread("a name that is cut");
+    name = read_file("/proc/thread-self/comm");
+  }).join();
+  EXPECT_EQ(name, "a name that is \n");
+}
 
 constexpr seconds kLong(30);
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "common/process.h"
+
 namespace cosub::collective {
 
 ExchangeThread::ExchangeThread() : thread_([this] { loop(); }) {}
@@ -37,6 +39,7 @@ std::chrono::duration<double> ExchangeThread::take_busy() {
 }
 
 void ExchangeThread::loop() {
+  name_thread("exchange");
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return ending_ || !jobs_.empty(); });

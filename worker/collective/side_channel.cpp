@@ -66,6 +66,7 @@ struct SideChannel::Running {
 
   void start() {
     thread = std::thread([this] {
+      name_thread("side channel");
       try {
         context.run();
       } catch (const std::exception& error) {

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/process.h"
 
 namespace cosub::data {
 
@@ -74,7 +75,10 @@ class Prefetcher {
   Prefetcher(const PrefetchOptions& options, Make make, Describe describe)
       : state_(std::make_shared<State>(options, std::move(make), std::move(describe))) {
     for (Activity& activity : state_->activities) {
-      threads_.emplace_back([state = state_, &activity] { state->work(activity); });
+      threads_.emplace_back([state = state_, &activity] {
+        name_thread("loader");
+        state->work(activity);
+      });
     }
   }
 

@@ -5,6 +5,7 @@
 
 #include "common/atomic_file.h"
 #include "common/error.h"
+#include "common/process.h"
 #include "worker/train/error_record.h"
 #include "worker/train/stop_flag.h"
 
@@ -17,7 +18,10 @@ Reporter::Reporter(Options options, std::vector<std::string> metrics_addresses)
   report_.uuid = options_.uuid;
   report_.attempt = options_.attempt;
   report_.metrics_addresses = std::move(metrics_addresses);
-  thread_ = std::thread([this] { loop(); });
+  thread_ = std::thread([this] {
+    name_thread("reporter");
+    loop();
+  });
 }
 
 Reporter::~Reporter() {
