@@ -42,7 +42,7 @@ class Communicator {
   /// itself.
   virtual void all_to_all(const std::vector<at::Tensor>& send, std::vector<at::Tensor>& recv,
                           const std::string& what) = 0;
-  /// all[r] becomes rank r's `mine`; sizes may differ by rank.
+  /// all[r] becomes rank r's `mine`, which may be all[own] itself; sizes may differ by rank.
   virtual void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) = 0;
   virtual std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) = 0;
   virtual void barrier(const std::string& what) = 0;

@@ -14,8 +14,8 @@ bool is_node(Range range, std::int64_t num_leaves) {
 
 // LibTorch would divide the work among its threads, which are computing the backward pass.
 template <typename Number>
-void add_numbers(Number* a, const Number* b, std::int64_t size) {
-  for (std::int64_t i = 0; i < size; ++i) a[i] += b[i];
+void add_numbers(Number* sum, const Number* a, const Number* b, std::int64_t size) {
+  for (std::int64_t i = 0; i < size; ++i) sum[i] = a[i] + b[i];
 }
 
 }  // namespace
@@ -43,12 +43,17 @@ MergePlan plain_merges(Range owned) {
 }
 
 void add_in_place(const at::Tensor& a, const at::Tensor& b) {
+  add_into(a, a, b);
+}
+
+void add_into(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
   if (a.is_cpu() && a.scalar_type() == at::kFloat) {
-    add_numbers(a.data_ptr<float>(), b.const_data_ptr<float>(), a.numel());
+    add_numbers(sum.data_ptr<float>(), a.const_data_ptr<float>(), b.const_data_ptr<float>(), a.numel());
   } else if (a.is_cpu() && a.scalar_type() == at::kDouble) {
-    add_numbers(a.data_ptr<double>(), b.const_data_ptr<double>(), a.numel());
+    add_numbers(sum.data_ptr<double>(), a.const_data_ptr<double>(), b.const_data_ptr<double>(), a.numel());
   } else {
-    a.add_(b);
+    at::Tensor out = sum;
+    at::add_out(out, a, b);
   }
 }
 

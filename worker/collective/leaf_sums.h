@@ -24,6 +24,8 @@ MergePlan plain_merges(Range owned);
 
 /// a += b, elementwise and alike in shape. On CPU in the calling thread alone.
 void add_in_place(const at::Tensor& a, const at::Tensor& b);
+/// sum = a + b, likewise; `sum` may be one of them.
+void add_into(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b);
 
 class LeafSums {
  public:

@@ -61,8 +61,18 @@ void TreeExchange::exchange(std::size_t bucket, const std::vector<at::Tensor>& s
   if (communicator_.world_size() == 1) return;
   Bucket& exchanged = buckets_.at(bucket);
   exchange_subtrees(exchanged, sums, what);
-  for (const auto& [into, from] : combination_) add_in_place(exchanged.slices[into], exchanged.slices[from]);
-  communicator_.all_gather(exchanged.slices[root_], exchanged.gathered, what + ", slices of the sum");
+  communicator_.all_gather(combine(exchanged), exchanged.gathered, what + ", slices of the sum");
+}
+
+// The last addition goes to where the slice is gathered: no copy.
+const at::Tensor& TreeExchange::combine(Bucket& bucket) {
+  if (combination_.empty()) return bucket.slices[root_];
+  for (std::size_t i = 0; i + 1 < combination_.size(); ++i)
+    add_in_place(bucket.slices[combination_[i].into], bucket.slices[combination_[i].from]);
+  const auto [left, right] = combination_.back();
+  const at::Tensor& sum = bucket.gathered[static_cast<std::size_t>(communicator_.rank())];
+  add_into(sum, bucket.slices[left], bucket.slices[right]);
+  return sum;
 }
 
 // One exchange for each subtree rather than one for all: the slices are sent from where they lie, without a

@@ -29,6 +29,8 @@ class TreeExchange final : public BucketExchange {
 
   std::size_t plan_combination(Range node);
   void add_bucket(Range range, at::TensorOptions tensor);
+  /// The sum of the own slice.
+  const at::Tensor& combine(Bucket& bucket);
   void exchange_subtrees(Bucket& bucket, const std::vector<at::Tensor>& sums, const std::string& what);
 
   Communicator& communicator_;
