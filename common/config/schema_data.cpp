@@ -28,7 +28,7 @@ const Fields<SourceConfig>& source_fields() {
                list_of(data_path("tar files, e.g. /data/{000000..002047}.tar")),
                "tar files in WebDataset's convention, plain; `cosub data index` first")
           .add("class_map", &SourceConfig::class_map, data_path("a text file"),
-               "one class name per line, in the order of their numbers; not set: folder's "
+               "of folder: one class name per line, in the order of their numbers; not set: its "
                "sub-folders, sorted")
           .add("idx", &SourceConfig::idx, optional(structure(idx_fields())),
                "MNIST's format: one file of images, one of labels")

@@ -151,8 +151,11 @@ void check_schedule(const Check& check) {
 
 void check_source(const Check& check, const std::string& key, const SourceConfig& source) {
   const auto at = [&](const char* below) { return key + "." + below; };
-  const std::string folder = at("folder"), list = at("list"), shards = at("shards"), idx = at("idx");
-  if (!check.sound({key.c_str(), folder.c_str(), list.c_str(), shards.c_str(), idx.c_str()})) return;
+  const std::string folder = at("folder"), list = at("list"), shards = at("shards"), idx = at("idx"),
+                    class_map = at("class_map");
+  if (!check.sound(
+          {key.c_str(), folder.c_str(), list.c_str(), shards.c_str(), idx.c_str(), class_map.c_str()}))
+    return;
   const int sources =
       (source.folder.empty() ? 0 : 1) + (source.shards.empty() ? 0 : 1) + (source.idx ? 1 : 0);
   if (sources == 0) {
@@ -162,6 +165,11 @@ void check_source(const Check& check, const std::string& key, const SourceConfig
     check.refuse(key, "more than one source of images", "one of folder, shards and idx");
   } else if (!source.list.empty() && source.folder.empty()) {
     check.refuse(list, "a list of files without their folder", "data.*.folder beside it");
+  } else if (!source.class_map.empty() && !source.shards.empty()) {
+    check.refuse(class_map, "a class map beside shards, whose labels are in their index",
+                 "none here; it is given to cosub data index --class-map FILE");
+  } else if (!source.class_map.empty() && source.idx) {
+    check.refuse(class_map, "a class map beside idx, whose labels are numbers", "none here");
   }
 }
 

@@ -132,6 +132,19 @@ TEST(ConfigErrors, OfRandAugmentNameTheSectionOfTheNotation) {
                 "known are m, n, p, mstd, mmax and inc, each with a number"));
 }
 
+TEST(ConfigErrors, OfAClassMapNameWhereTheLabelsComeFrom) {
+  const std::string idx = "train: {idx: {images: train-images.gz, labels: train-labels.gz}}";
+  EXPECT_NO_THROW(parse(with(idx, "train: {folder: /d, class_map: /c.txt}")));
+  EXPECT_EQ(
+      refusal(with(idx, "train: {shards: [/d/0.tar], class_map: /c.txt}")),
+      "p.yaml:6:44: defaults.data.train.class_map: found a class map beside shards, whose labels are in "
+      "their index; allowed: none here; it is given to cosub data index --class-map FILE.");
+  EXPECT_THAT(
+      refusal(kValid, {"defaults.data.val.class_map=/c.txt"}),
+      HasSubstr("data.val.class_map: found a class map beside idx, whose labels are numbers; allowed: "
+                "none here."));
+}
+
 TEST(ConfigErrors, OfNvjpegNameWhatTheGpuDoesNotDo) {
   const std::vector<std::string> images = {
       "defaults.data.train.idx=null", "defaults.data.train.folder=/images", "defaults.data.decode=nvjpeg"};
