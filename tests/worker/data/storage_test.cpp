@@ -255,8 +255,9 @@ TEST_F(Storage, DamagedIndexesAreRefused) {
 }
 
 TEST_F(Storage, FoldersAreReadInTorchvisionsOrder) {
-  for (const char* path : {"set/b/2.jpg", "set/b/10.jpg", "set/b/sub/0.png", "set/a/z.JPEG", "set/B/x.webp",
-                           "set/b/readme.txt", "set/b/1.txt"}) {
+  for (const char* path :
+       {"set/b/2.jpg", "set/b/10.jpg", "set/b/sub/0.png", "set/b/sub-1/1.png", "set/b/sub/deep/2.png",
+        "set/a/z.JPEG", "set/B/x.webp", "set/b/readme.txt", "set/b/1.txt"}) {
     write(path, path);
   }
   const auto source = open_source({.folder = folder_ / "set"}, 3, 3);
@@ -264,7 +265,8 @@ TEST_F(Storage, FoldersAreReadInTorchvisionsOrder) {
   for (std::int64_t i = 0; i < source->size(); ++i) {
     names.push_back(fs::path(source->name(i)).lexically_relative(folder_ / "set"));
   }
-  EXPECT_THAT(names, ElementsAre("B/x.webp", "a/z.JPEG", "b/10.jpg", "b/2.jpg", "b/sub/0.png"));
+  EXPECT_THAT(names, ElementsAre("B/x.webp", "a/z.JPEG", "b/10.jpg", "b/2.jpg", "b/sub/0.png",
+                                 "b/sub-1/1.png", "b/sub/deep/2.png"));
   EXPECT_EQ(source->label(0), 0);
   EXPECT_EQ(source->label(4), 2);
   EXPECT_EQ(bytes_of(*source, 3), "set/b/2.jpg");

@@ -45,12 +45,12 @@ std::vector<std::string> files_below(const fs::path& root, const fs::path& start
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(root / start, options)) {
     if (!accepts(entry.path()) || entry.is_directory()) continue;
     const std::string folder = entry.path().parent_path().lexically_relative(root).string();
-    found.emplace_back(folder == "." ? "" : folder + "/", entry.path().filename().string());
+    found.emplace_back(folder == "." ? "" : folder, entry.path().filename().string());
   }
   std::ranges::sort(found);
   std::vector<std::string> paths;
   paths.reserve(found.size());
-  for (const auto& [folder, name] : found) paths.push_back(folder + name);
+  for (const auto& [folder, name] : found) paths.push_back(folder.empty() ? name : folder + "/" + name);
   return paths;
 }
 

@@ -18,8 +18,8 @@ std::string extension_of(const std::filesystem::path& path);
 bool is_image_name(const std::filesystem::path& path);
 
 /// The files at any depth below root/start whose names `accepts` takes, as paths below `root`, sorted by
-/// folder first, then by name, as sorted(os.walk()) with sorted files gives them. Links are followed.
-/// std::filesystem::filesystem_error when a folder cannot be listed.
+/// folder first ("a", "a-b", "a/b"), then by name, as sorted(os.walk()) with sorted files gives them. Links
+/// are followed. std::filesystem::filesystem_error when a folder cannot be listed.
 std::vector<std::string> files_below(const std::filesystem::path& root, const std::filesystem::path& start,
                                      const std::function<bool(const std::filesystem::path&)>& accepts);
 
