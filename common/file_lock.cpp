@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -23,15 +24,30 @@ bool lock_once(const Descriptor& descriptor, const std::filesystem::path& file) 
   return true;
 }
 
+/// Not where the last holder has removed it.
+bool is_at(const std::filesystem::path& file, const Descriptor& descriptor) {
+  struct stat opened {
+  }, there{};
+  if (fstat(descriptor.get(), &opened) != 0) throw io_error("lock", file, errno);
+  if (stat(file.c_str(), &there) != 0) return false;
+  return opened.st_dev == there.st_dev && opened.st_ino == there.st_ino;
+}
+
 }  // namespace
 
 std::optional<FileLock> FileLock::try_lock(const std::filesystem::path& file,
                                            std::chrono::milliseconds patience, int mode) {
   constexpr std::chrono::milliseconds kPause(50);
   Descriptor descriptor = open_file(file, O_RDWR | O_CREAT, "lock", mode);
-  for (auto left = patience; !lock_once(descriptor, file); left -= kPause) {
+  for (auto left = patience;;) {
+    if (lock_once(descriptor, file)) {
+      if (is_at(file, descriptor)) break;
+      descriptor = open_file(file, O_RDWR | O_CREAT, "lock", mode);
+      continue;
+    }
     if (left <= kPause) return std::nullopt;
     std::this_thread::sleep_for(kPause);
+    left -= kPause;
   }
   const std::string holder = fmt::format("{} {}\n", getpid(), host_name());
   if (ftruncate(descriptor.get(), 0) != 0) throw io_error("write", file, errno);

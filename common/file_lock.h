@@ -13,7 +13,8 @@ namespace cosub {
 class FileLock {
  public:
   /// flock(2) on `file`, which is created where it is missing and then holds "PID HOST". nullopt when another
-  /// open of it (also of this process) keeps the lock for all of `patience`. IoError.
+  /// open of it (also of this process) keeps the lock for all of `patience`. Its holder may remove the file.
+  /// IoError.
   static std::optional<FileLock> try_lock(const std::filesystem::path& file,
                                           std::chrono::milliseconds patience, int mode = 0644);
 
