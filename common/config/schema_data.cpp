@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "common/braces.h"
 #include "common/config/rand_augment.h"
 #include "common/config/schema.h"
 #include "common/error.h"
@@ -17,6 +18,19 @@ const Fields<IdxSource>& idx_fields() {
   return fields;
 }
 
+Kind<std::filesystem::path> shard_pattern() {
+  Kind<std::filesystem::path> kind = data_path("tar files, e.g. /data/{000000..002047}.tar");
+  kind.read = [read = kind.read](const Tree& tree, std::filesystem::path& value, Problems& problems) {
+    read(tree, value, problems);
+    try {
+      expand_braces(value.string());
+    } catch (const DataError& error) {
+      problems.add(tree.place, tree.path, error.what());
+    }
+  };
+  return kind;
+}
+
 const Fields<SourceConfig>& source_fields() {
   static const auto fields =
       Fields<SourceConfig>()
@@ -24,8 +38,7 @@ const Fields<SourceConfig>& source_fields() {
                "one sub-folder per class with its images, as torchvision's ImageFolder")
           .add("list", &SourceConfig::list, data_path("a text file"),
                "the samples of folder, one \"path label\" per line; not set: all of its sub-folders")
-          .add("shards", &SourceConfig::shards,
-               list_of(data_path("tar files, e.g. /data/{000000..002047}.tar")),
+          .add("shards", &SourceConfig::shards, list_of(shard_pattern()),
                "tar files in WebDataset's convention, plain; `cosub data index` first")
           .add("class_map", &SourceConfig::class_map, data_path("a text file"),
                "of folder: one class name per line, in the order of their numbers; not set: its "

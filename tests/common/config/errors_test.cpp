@@ -132,6 +132,14 @@ TEST(ConfigErrors, OfRandAugmentNameTheSectionOfTheNotation) {
                 "known are m, n, p, mstd, mmax and inc, each with a number"));
 }
 
+TEST(ConfigErrors, OfShardsNameTheWrongRange) {
+  const std::string idx = "train: {idx: {images: train-images.gz, labels: train-labels.gz}}";
+  EXPECT_NO_THROW(parse(with(idx, "train: {shards: ['/d/{00..11}.tar', /e]}")));
+  EXPECT_THAT(refusal(with(idx, "train: {shards: [/e, '/d/{8..7}.tar']}")),
+              HasSubstr("p.yaml:6:26: defaults.data.train.shards[1]: /d/{8..7}.tar: '{8..7}' is no range; "
+                        "expected {FIRST..LAST}"));
+}
+
 TEST(ConfigErrors, OfAClassMapNameWhereTheLabelsComeFrom) {
   const std::string idx = "train: {idx: {images: train-images.gz, labels: train-labels.gz}}";
   EXPECT_NO_THROW(parse(with(idx, "train: {folder: /d, class_map: /c.txt}")));
