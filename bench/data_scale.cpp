@@ -12,8 +12,8 @@
 
 #include "common/atomic_file.h"
 #include "common/error.h"
+#include "common/shard_index_file.h"
 #include "worker/data/loader.h"
-#include "worker/data/storage/shard_index_file.h"
 
 namespace cosub {
 namespace {
@@ -24,24 +24,24 @@ constexpr std::int64_t kSamples = 14'197'122, kShards = 2048, kClasses = 21'841;
 
 void write_set(const fs::path& folder) {
   fs::create_directories(folder);
-  std::vector<data::ShardEntry> shards;
+  std::vector<ShardEntry> shards;
   std::string records;
   for (std::int64_t shard = 0; shard < kShards; ++shard) {
     const std::int64_t first = shard * kSamples / kShards, end = (shard + 1) * kSamples / kShards;
-    data::ShardEntry entry;
+    ShardEntry entry;
     entry.file = fmt::format("{:06}.tar", shard);
     entry.file_size = static_cast<std::uint64_t>(end - first) * 110'000;
     entry.count = static_cast<std::uint64_t>(end - first);
     entry.max_label = kClasses - 1;
     shards.push_back(entry);
     for (std::int64_t i = first; i < end; ++i) {
-      const data::SampleRecord record{static_cast<std::uint64_t>(i - first) * 110'000, 100'000,
-                                      static_cast<std::int32_t>(i % kClasses)};
+      const SampleRecord record{static_cast<std::uint64_t>(i - first) * 110'000, 100'000,
+                                static_cast<std::int32_t>(i % kClasses)};
       records.append(reinterpret_cast<const char*>(&record), sizeof record);
     }
     std::ofstream(folder / entry.file);  // opening the set looks whether it is there
   }
-  write_file_atomically(folder / data::kShardIndexName, data::index_head(shards) + records);
+  write_file_atomically(folder / kShardIndexName, index_head(shards, 0) + records);
 }
 
 double resident_mib() {

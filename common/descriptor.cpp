@@ -71,6 +71,20 @@ void write_all(const Descriptor& file, std::span<const std::byte> bytes, const s
   }
 }
 
+std::size_t read_at(const Descriptor& file, std::span<std::byte> bytes, std::uint64_t offset,
+                    const std::filesystem::path& path) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t got =
+        ::pread(file.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw io_error("read", path, errno);
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
 void fsync_file(const Descriptor& file, const std::filesystem::path& path) {
   int result = -1;
   do {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -38,6 +39,10 @@ Descriptor open_file(const std::filesystem::path& path, int flags, const std::st
 
 /// All of `bytes`, through interruptions and short writes.
 void write_all(const Descriptor& file, std::span<const std::byte> bytes, const std::filesystem::path& path);
+
+/// Fills `bytes` from that place of the file on, through interruptions; how many there were before its end.
+std::size_t read_at(const Descriptor& file, std::span<std::byte> bytes, std::uint64_t offset,
+                    const std::filesystem::path& path);
 
 void fsync_file(const Descriptor& file, const std::filesystem::path& path);
 

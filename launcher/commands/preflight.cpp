@@ -5,8 +5,10 @@
 
 #include <filesystem>
 
+#include "common/first_few.h"
 #include "common/process.h"
 #include "common/run_folder.h"
+#include "common/shard_list.h"
 #include "launcher/backends/backend.h"
 #include "launcher/backends/mpirun_command.h"
 
@@ -33,17 +35,8 @@ void check_source(const std::string& key, const config::SourceConfig& source,
   check_file(key + ".folder", source.folder, problems);
   check_file(key + ".list", source.list, problems);
   check_file(key + ".class_map", source.class_map, problems);
-  for (const fs::path& shards : source.shards) {
-    const bool names_tar_files = shards.extension() == ".tar";
-    if (!names_tar_files && !fs::exists(shards)) {
-      problems.push_back(fmt::format("{}.shards: {} is not there; `cosub data pack` makes such a folder", key,
-                                     shards.string()));
-      continue;
-    }
-    const fs::path index = (fs::is_directory(shards) ? shards : shards.parent_path()) / "shards.index";
-    if (fs::exists(index)) continue;
-    problems.push_back(fmt::format("{}.shards: {} is not there; write it with: cosub data index '{}'", key,
-                                   index.string(), shards.string()));
+  for (const std::string& problem : first_few(list_shards(source.shards).problems)) {
+    problems.push_back(fmt::format("{}.shards: {}", key, problem));
   }
   if (!source.idx) return;
   check_file(key + ".idx.images", source.idx->images, problems);

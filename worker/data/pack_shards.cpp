@@ -10,10 +10,10 @@
 #include "common/error.h"
 #include "common/random.h"
 #include "worker/data/permutation.h"
+#include "worker/data/storage/build_shard_index.h"
 #include "worker/data/storage/class_map.h"
 #include "worker/data/storage/in_threads.h"
 #include "worker/data/storage/pack_folder.h"
-#include "worker/data/storage/shard_index.h"
 #include "worker/data/storage/source_identity.h"
 
 namespace cosub::data {

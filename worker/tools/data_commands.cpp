@@ -41,7 +41,10 @@ void add_index(CLI::App& data, Chosen& chosen) {
   sub->footer(
       "Writes shards.index into each folder of shards, 16 bytes a sample; shards that have not changed since "
       "are\n"
-      "not read again. Example: cosub data index '/data/in21k/{000000..002047}.tar'");
+      "not read again, unless the class map or the label field is another. Exit code 78: some are faulty, "
+      "all of\n"
+      "which are named, and the index stays what it was. Example: cosub data index "
+      "'/data/in21k/{000000..002047}.tar'");
   sub->callback([options, &chosen] { chosen = [options] { return run_data_index(*options); }; });
 }
 

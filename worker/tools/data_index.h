@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "common/exit_code.h"
-#include "worker/data/storage/shard_index.h"
+#include "worker/data/storage/build_shard_index.h"
 
 namespace cosub::tools {
 
@@ -14,7 +14,8 @@ struct DataIndexOptions {
   data::IndexOptions index;
 };
 
-/// Shows progress on a terminal, then a summary. Errors as data::build_shard_index.
+/// Shows progress on a terminal, then a summary and, on stderr, the shards without samples. Errors as
+/// data::build_shard_index.
 ExitCode run_data_index(const DataIndexOptions& options);
 
 }  // namespace cosub::tools

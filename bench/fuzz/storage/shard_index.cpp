@@ -1,45 +1,40 @@
 // libFuzzer on parse_index; run by bench/fuzz/run. What is accepted must lie inside the input and be the
 // same after it is written again.
-#include <xxhash.h>
-
 #include <cstring>
 #include <random>
 #include <vector>
 
 #include "bench/fuzz/input_file.h"
-#include "worker/data/storage/shard_index_file.h"
+#include "common/shard_index_file.h"
 
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
 
 namespace cosub::fuzz {
 namespace {
 
-using data::IndexHeader;
-using data::SampleRecord;
-using data::ShardEntry;
-
 /// The table's hash as the writer computes it; without it every change would be refused there.
 void mend_hash(std::uint8_t* data, std::size_t size) {
   IndexHeader header;
   if (size < sizeof header) return;
   std::memcpy(&header, data, sizeof header);
-  const std::uint64_t seed = header.num_samples * 31 + header.num_shards * 7 + header.version;
   if (header.table_bytes > size - sizeof header) return;
-  header.table_hash = XXH3_64bits_withSeed(data + sizeof header, header.table_bytes, seed);
+  header.table_hash =
+      table_hash_of(header, {reinterpret_cast<const char*>(data) + sizeof header, header.table_bytes});
   std::memcpy(data, &header, sizeof header);
 }
 
 bool is_same(const ShardEntry& a, const ShardEntry& b) {
   return a.file == b.file && a.file_size == b.file_size && a.modified_ns == b.modified_ns &&
-         a.first == b.first && a.count == b.count && a.max_label == b.max_label;
+         a.fingerprint == b.fingerprint && a.first == b.first && a.count == b.count &&
+         a.max_label == b.max_label;
 }
 
 /// -> whether it was accepted.
 bool check(std::span<const std::byte> content, bool again) {
-  std::vector<ShardEntry> shards;
-  const SampleRecord* records = nullptr;
-  const std::string problem = data::parse_index(content, shards, records);
+  IndexContent index;
+  const std::string problem = parse_index(content, index);
   if (!problem.empty()) return false;
+  const auto& [labelling, shards, records] = index;
   std::uint64_t count = 0;
   for (const ShardEntry& shard : shards) {
     promise(shard.first == count, "shards with a gap between their samples");
@@ -54,14 +49,15 @@ bool check(std::span<const std::byte> content, bool again) {
   read = sum;
   if (!again) return true;
   std::vector<ShardEntry> written = shards;
-  std::string bytes = data::index_head(written);
+  std::string bytes = index_head(written, labelling);
   bytes.append(reinterpret_cast<const char*>(records), count * sizeof(SampleRecord));
-  std::vector<ShardEntry> parsed;
-  const SampleRecord* parsed_records = nullptr;
-  promise(data::parse_index(std::as_bytes(std::span(bytes)), parsed, parsed_records).empty(),
-          "not read again");
-  promise(parsed.size() == shards.size(), "other shards after writing");
-  for (std::size_t i = 0; i < shards.size(); ++i) promise(is_same(parsed[i], shards[i]), "another shard");
+  IndexContent parsed;
+  promise(parse_index(std::as_bytes(std::span(bytes)), parsed).empty(), "not read again");
+  promise(parsed.labelling == labelling, "another labelling");
+  promise(parsed.shards.size() == shards.size(), "other shards after writing");
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    promise(is_same(parsed.shards[i], shards[i]), "another shard");
+  }
   return true;
 }
 

@@ -3,13 +3,13 @@
 #include <filesystem>
 
 #include "common/atomic_file.h"
-#include "worker/data/storage/shard_index_file.h"
+#include "common/shard_index_file.h"
 
-namespace cosub::data {
+namespace cosub {
 namespace {
 
 void write(const std::filesystem::path& path, std::vector<ShardEntry> shards) {
-  std::string content = index_head(shards);
+  std::string content = index_head(shards, 7);
   for (const ShardEntry& shard : shards) {
     for (std::uint64_t i = 0; i < shard.count; ++i) {
       const SampleRecord record{512 + 1024 * i, 700, static_cast<std::int32_t>(i)};
@@ -20,7 +20,7 @@ void write(const std::filesystem::path& path, std::vector<ShardEntry> shards) {
 }
 
 ShardEntry shard(const std::string& file, std::uint64_t count) {
-  return {file, 10240, 1'700'000'000'000'000'000, 0, count, static_cast<std::int32_t>(count) - 1};
+  return {file, 10240, 1'700'000'000'000'000'000, 9, 0, count, static_cast<std::int32_t>(count) - 1};
 }
 
 void fill(const std::filesystem::path& folder) {
@@ -32,13 +32,13 @@ void fill(const std::filesystem::path& folder) {
 }
 
 }  // namespace
-}  // namespace cosub::data
+}  // namespace cosub
 
 int main(int argc, char** argv) {
   if (argc != 2) {
     std::fprintf(stderr, "usage: shard_index_corpus FOLDER\n");
     return 2;
   }
-  cosub::data::fill(argv[1]);
+  cosub::fill(argv[1]);
   return 0;
 }

@@ -3,53 +3,26 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include "common/atomic_file.h"
 #include "common/error.h"
-#include "tests/support/temporary_folder.h"
+#include "tests/worker/data/shard_folder.h"
 #include "worker/data/source.h"
 #include "worker/data/storage/class_map.h"
-#include "worker/data/storage/shard_index.h"
 #include "worker/data/storage/tar.h"
 
 namespace cosub::data {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::bytes_of;
 using ::testing::ElementsAre;
+using testing::error_of;
 using ::testing::HasSubstr;
 
-std::string bytes_of(const Source& source, std::int64_t index) {
-  ByteBuffer buffer;
-  const StoredImage stored = source.read(index, buffer);
-  return {stored.bytes.begin(), stored.bytes.end()};
-}
-
-template <class ErrorType = DataError, class Work>
-std::string error_of(const Work& work) {
-  try {
-    work();
-  } catch (const ErrorType& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-class Storage : public ::testing::Test {
+class Storage : public testing::ShardFolder {
  protected:
-  void write(const fs::path& path, const std::string& content) {
-    fs::create_directories((folder_ / path).parent_path());
-    std::ofstream(folder_ / path, std::ios::binary) << content;
-  }
-  /// The files, in this order, as an archive of that format.
-  void pack(const std::string& archive, const std::string& files, const std::string& format = "ustar") {
-    const std::string command = "cd '" + folder_.path().string() + "' && tar --format=" + format + " -cf " +
-                                archive + " " + files + " 2>&1";
-    ASSERT_EQ(std::system(command.c_str()), 0) << command;
-  }
   std::vector<TarMember> members(const std::string& archive) {
     TarReader tar(folder_ / archive);
     std::vector<TarMember> all;
@@ -59,25 +32,7 @@ class Storage : public ::testing::Test {
     }
     return all;
   }
-  /// Samples a, b (shard 0) and c (shard 1) with labels 2, 0 and 1.
-  void write_shards() {
-    write("a.jpg", "image of a");
-    write("a.cls", "2");
-    write("b.png", "image of b, longer");
-    write("b.json", R"({"label": 0, "width": 7})");
-    write("c.jpeg", "c");
-    write("c.cls", "1\n");
-    pack("000.tar", "a.cls a.jpg b.json b.png");
-    pack("001.tar", "c.jpeg c.cls");
-  }
-  IndexSummary index(const IndexOptions& options = {}) {
-    return build_shard_index(expand_shards({folder_ / "{000..001}.tar"}), options, nullptr);
-  }
-  std::unique_ptr<Source> open_shards(std::int64_t classes = 3, std::int64_t limit = 0) {
-    return open_source({.shards = {folder_ / "{000..001}.tar"}, .limit = limit}, 3, classes);
-  }
 
-  testing::TemporaryFolder folder_;
   std::vector<std::string> contents_;
 };
 
@@ -140,7 +95,7 @@ TEST_F(Storage, BracesAndFoldersNameShards) {
   for (const char* name : {"s-008.tar", "s-009.tar", "s-010.tar", "t.tar"}) write(name, "");
   const auto names = [&](const char* pattern) {
     std::vector<std::string> result;
-    for (const fs::path& path : expand_shards({folder_ / pattern})) result.push_back(path.filename());
+    for (const fs::path& path : shards_to_index({folder_ / pattern})) result.push_back(path.filename());
     return result;
   };
   EXPECT_THAT(names("s-{008..010}.tar"), ElementsAre("s-008.tar", "s-009.tar", "s-010.tar"));
@@ -150,8 +105,9 @@ TEST_F(Storage, BracesAndFoldersNameShards) {
 }
 
 TEST_F(Storage, MissingShardsAndBadRangesAreNamed) {
-  EXPECT_THAT(error_of([&] { expand_shards({folder_ / "{7..8}.tar"}); }), HasSubstr("7.tar: no such shard"));
-  EXPECT_THAT(error_of([&] { expand_shards({"/d/{8..7}.tar"}); }), HasSubstr("'{8..7}' is no range"));
+  EXPECT_THAT(error_of([&] { shards_to_index({folder_ / "{7..8}.tar"}); }),
+              HasSubstr("7.tar: no such shard"));
+  EXPECT_THAT(error_of([&] { shards_to_index({"/d/{8..7}.tar"}); }), HasSubstr("'{8..7}' is no range"));
 }
 
 TEST_F(Storage, ShardsAreReadByTheirIndex) {
@@ -169,7 +125,7 @@ TEST_F(Storage, ShardsAreReadByTheirIndex) {
   EXPECT_EQ(source->label(2), 1);
   EXPECT_THAT(source->name(1), HasSubstr("000.tar: b.png"));
   EXPECT_EQ(open_shards(3, 2)->size(), 2);
-  EXPECT_LE(fs::file_size(folder_.path() / kShardIndexName), 40 + 2 * 48 + 3 * 16);
+  EXPECT_LE(fs::file_size(folder_.path() / kShardIndexName), 48 + 2 * 56 + 3 * 16);
 }
 
 TEST_F(Storage, SomeShardsOfAnIndexMayBeUsedInAnotherOrder) {

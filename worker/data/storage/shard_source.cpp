@@ -11,11 +11,13 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "common/descriptor.h"
 #include "common/error.h"
-#include "worker/data/storage/shard_index.h"
+#include "common/shard_list.h"
+#include "worker/data/storage/shard_fingerprint.h"
 #include "worker/data/storage/tar.h"
 
 namespace cosub::data {
@@ -42,6 +44,7 @@ class OpenShards {
       if (found != open_.end()) return found->second;
     }
     auto opened = std::make_shared<const Descriptor>(open(shard));  // outside the lock: a slow file server
+    check_time(shard, *opened);
     const std::lock_guard lock(mutex_);
     if (open_.emplace(&shard, opened).second) order_.push_back(&shard);
     if (order_.size() > kMostOpenShards) {
@@ -68,7 +71,25 @@ class OpenShards {
     return file;
   }
 
+  /// A copy has another time than the index says; its content must be what was indexed. Looked at once.
+  void check_time(const Shard& shard, const Descriptor& file) {
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0) throw io_error("read", shard.path, errno);
+    if (modified_ns_of(status) == shard.entry->modified_ns) return;
+    {
+      const std::lock_guard lock(mutex_);
+      if (copies_.contains(&shard)) return;
+    }
+    if (fingerprint_of(shard.path, file, shard.index->records(*shard.entry)) != shard.entry->fingerprint) {
+      throw DataError(fmt::format("{}: was changed after its index was written; run cosub data index again",
+                                  shard.path.string()));
+    }
+    const std::lock_guard lock(mutex_);
+    copies_.insert(&shard);
+  }
+
   std::mutex mutex_;
+  std::set<const Shard*> copies_;  // found to be as they were indexed
   std::map<const Shard*, std::shared_ptr<const Descriptor>> open_;
   std::deque<const Shard*> order_;  // of opening
 };
@@ -153,19 +174,15 @@ StoredImage ShardSource::read(std::int64_t index, ByteBuffer& buffer) const {
 }
 
 std::vector<Shard> find_shards(const config::SourceConfig& config) {
-  std::map<fs::path, std::shared_ptr<const ShardIndex>> indexes;
   std::vector<Shard> shards;
   std::int64_t first = 0;
-  for (const fs::path& path : expand_shards(config.shards)) {
-    auto& index = indexes[path.parent_path()];
-    if (!index) index = ShardIndex::open(path.parent_path() / kShardIndexName);
-    const ShardEntry* entry = index->find(path.filename().string());
-    if (entry == nullptr) {
-      throw DataError(fmt::format("{}: not in the index of its folder; run: cosub data index {}",
-                                  path.string(), path.string()));
-    }
-    shards.push_back({path, index, entry, first});
-    first += static_cast<std::int64_t>(entry->count);
+  for (const ListedShard& listed : require_shards(config.shards)) {
+    shards.push_back({listed.path, listed.index, listed.entry, first});
+    first += static_cast<std::int64_t>(listed.entry->count);
+  }
+  if (first == 0) {
+    throw DataError(
+        fmt::format("{}: no sample in these shards; correct data.*.shards", config.shards.front().string()));
   }
   return shards;
 }

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "common/atomic_file.h"
-#include "worker/data/storage/shard_index.h"
+#include "common/shard_list.h"
 
 namespace cosub::data {
 namespace {
@@ -40,9 +40,9 @@ std::string_view below(const std::string& folder, std::string_view path) {
 std::string identity_of(const config::SourceConfig& config, const Source& source) {
   Hash hash;
   if (config.idx) hash.add(xxh3_file(config.idx->images));
-  for (const std::filesystem::path& shard : expand_shards(config.shards)) {
-    hash.add(shard.filename().string());
-    hash.add(static_cast<std::int64_t>(std::filesystem::file_size(shard)));
+  for (const ListedShard& shard : require_shards(config.shards)) {
+    hash.add(shard.path.filename().string());
+    hash.add(static_cast<std::int64_t>(std::filesystem::file_size(shard.path)));
   }
   const bool has_names = !config.folder.empty();  // a shard's would have to be looked up in it, one by one
   for (std::int64_t i = 0; i < source.size(); ++i) {

@@ -139,18 +139,10 @@ TarReader::TarReader(const std::filesystem::path& path)
 }
 
 void TarReader::read_exactly(void* out, std::size_t bytes, std::uint64_t offset) const {
-  std::size_t done = 0;
-  while (done < bytes) {
-    const ssize_t got =
-        ::pread(file_.get(), static_cast<char*>(out) + done, bytes - done, static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw io_error("read", path_, errno);
-    if (got == 0) {
-      throw DataError(fmt::format("{}: ends at byte {}, though it had {} when it was opened", path_.string(),
-                                  offset + done, file_size_));
-    }
-    done += static_cast<std::size_t>(got);
-  }
+  const std::size_t done = read_at(file_, {static_cast<std::byte*>(out), bytes}, offset, path_);
+  if (done == bytes) return;
+  throw DataError(fmt::format("{}: ends at byte {}, though it had {} when it was opened", path_.string(),
+                              offset + done, file_size_));
 }
 
 void TarReader::refuse(const std::string& what) const {

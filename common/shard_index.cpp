@@ -1,20 +1,18 @@
-#include "worker/data/storage/shard_index.h"
+#include "common/shard_index.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "common/descriptor.h"
 #include "common/error.h"
-#include "worker/data/storage/shard_index_file.h"
+#include "common/shard_index_file.h"
 
-namespace cosub::data {
+namespace cosub {
 
 namespace fs = std::filesystem;
 
@@ -35,7 +33,7 @@ std::shared_ptr<const ShardIndex> ShardIndex::open(const fs::path& file) {
   index->map_ = map;
   index->map_bytes_ = bytes;
   const std::span<const std::byte> content(static_cast<const std::byte*>(map), bytes);
-  const std::string problem = parse_index(content, index->shards_, index->records_);
+  const std::string problem = parse_index(content, index->content_);
   if (!problem.empty()) throw refuse(problem);
   return index;
 }
@@ -45,8 +43,8 @@ ShardIndex::~ShardIndex() {
 }
 
 const ShardEntry* ShardIndex::find(std::string_view file) const {
-  const auto found = std::ranges::lower_bound(shards_, file, {}, &ShardEntry::file);
-  return found != shards_.end() && found->file == file ? &*found : nullptr;
+  const auto found = std::ranges::lower_bound(content_.shards, file, {}, &ShardEntry::file);
+  return found != content_.shards.end() && found->file == file ? &*found : nullptr;
 }
 
-}  // namespace cosub::data
+}  // namespace cosub

@@ -1,0 +1,78 @@
+#include "launcher/commands/preflight.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "tests/support/shard_files.h"
+#include "tests/support/temporary_folder.h"
+
+namespace cosub::commands {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+
+class PreflightOfShards : public ::testing::Test {
+ protected:
+  PreflightOfShards() {
+    testing::write_indexed_shards(folder_ / "train", {"0.tar", "1.tar", "2.tar", "3.tar"});
+    testing::write_indexed_shards(folder_ / "val", {"0.tar"});
+  }
+
+  /// What is missing of a pipeline that trains on these shards.
+  std::vector<std::string> missing(const std::string& train) {
+    return missing_inputs(
+        config::parse_pipeline("name: small\n"
+                               "stages:\n"
+                               "  - name: pretrain\n"
+                               "    model: {name: resnet18, classes: 10}\n"
+                               "    data: {train: {shards: ['" +
+                                   train +
+                                   "']}, val: {shards: [val]}}\n"
+                                   "    batch: {global: 8, micro: 8}\n"
+                                   "    optimizer: {lr: 1e-3}\n"
+                                   "    schedule: {epochs: 3, warmup_epochs: 0}\n",
+                               "p.yaml", folder_.path()));
+  }
+
+  testing::TemporaryFolder folder_;
+};
+
+TEST_F(PreflightOfShards, FindsNothingWhereAllIsThere) {
+  EXPECT_THAT(missing("train"), IsEmpty());
+  EXPECT_THAT(missing("train/{0..3}.tar"), IsEmpty());
+}
+
+TEST_F(PreflightOfShards, NamesTheOnesThatAreGone) {
+  fs::remove(folder_ / "train/1.tar");
+  fs::remove(folder_ / "train/3.tar");
+  for (const char* pattern : {"train", "train/{0..3}.tar"}) {
+    EXPECT_THAT(missing(pattern), ElementsAre(AllOf(StartsWith("stages.pretrain.data.train.shards: "),
+                                                    HasSubstr("train/1.tar: no such shard")),
+                                              HasSubstr("train/3.tar: no such shard")))
+        << pattern;
+  }
+}
+
+TEST_F(PreflightOfShards, LooksIntoTheIndex) {
+  std::ofstream(folder_ / "train/shards.index").close();
+  EXPECT_THAT(missing("train/{0..3}.tar"),
+              ElementsAre(HasSubstr("train/shards.index: cut short; write it with: cosub data index")));
+  fs::remove(folder_ / "train/shards.index");
+  EXPECT_THAT(missing("train"), ElementsAre(HasSubstr("train/shards.index: no index of the shards")));
+}
+
+TEST_F(PreflightOfShards, TellsTheFirstFewOnly) {
+  const std::vector<std::string> problems = missing("train/{0..2047}.tar");
+  EXPECT_THAT(problems, SizeIs(11));
+  EXPECT_EQ(problems.back(), "stages.pretrain.data.train.shards: and 2034 more");
+}
+
+}  // namespace
+}  // namespace cosub::commands
