@@ -80,6 +80,40 @@ TEST_F(Index, TakesAJsonsLabelOnlyWhereThereIsNoCls) {
   EXPECT_THAT(error_of([&] { index(); }), HasSubstr("000.tar: a: its json member is no JSON object"));
 }
 
+TEST_F(Index, TakesANameOfTheClassMapBeforeANumber) {
+  write_shards();
+  write("classes.txt", "0\n1\n2\n1984\n");
+  const IndexOptions options{.class_map = folder_ / "classes.txt"};
+  write_cls("1984");
+  index(options);
+  EXPECT_EQ(label_of_c(), 3);
+  write_cls("17");
+  index(options);
+  EXPECT_EQ(label_of_c(), 17);
+}
+
+TEST_F(Index, RefusesALabelThatIsAnotherClassesNumber) {
+  write_shards();
+  write("classes.txt", "0\n1\n10\n2\n");
+  EXPECT_THAT(
+      error_of([&] { index({.class_map = folder_ / "classes.txt"}); }),
+      HasSubstr("000.tar: a: label '2' found, which is a number, and in the class map the name of class "
+                "3; leave the class map out if labels are numbers, or"));
+}
+
+TEST_F(Index, TakesAJsonsNumberForANumberAndItsTextForAName) {
+  write_shards();
+  write("classes.txt", "9\n2\n0\n1\n");
+  const IndexOptions options{.class_map = folder_ / "classes.txt"};
+  write("a.json", R"({"label": 1})");
+  pack("000.tar", "a.jpg a.json");
+  write("c.json", R"({"label": "9"})");
+  pack("001.tar", "c.jpeg c.json");
+  index(options);
+  EXPECT_EQ(open_shards()->label(0), 1);
+  EXPECT_EQ(open_shards()->label(1), 0);
+}
+
 TEST_F(Index, NamesTheFaultsOfAllShardsAndStaysAsItWas) {
   write_shards();
   index();

@@ -32,8 +32,17 @@ ClassMap read_class_map(const std::filesystem::path& file) {
 std::int64_t class_of(std::string_view text, const ClassMap& classes, const std::string& where) {
   std::int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error == std::errc() && end == text.data() + text.size() && number >= 0) return number;
+  const bool is_number = error == std::errc() && end == text.data() + text.size() && number >= 0;
   const auto found = classes.find(text);
+  if (found == classes.end() && is_number) return number;
+  const bool has_two_meanings = is_number && found != classes.end() && number != found->second &&
+                                number < static_cast<std::int64_t>(classes.size());
+  if (has_two_meanings) {
+    throw DataError(fmt::format(
+        "{}: label '{}' found, which is a number, and in the class map the name of class {}; leave "
+        "the class map out if labels are numbers, or give that class another name",
+        where, text, found->second));
+  }
   if (found != classes.end()) return found->second;
   throw DataError(
       fmt::format("{}: label '{}' found; expected a number{}", where, text,

@@ -17,8 +17,8 @@ using ClassMap = std::map<std::string, std::int64_t, std::less<>>;
 /// line) on an empty or repeated name, IoError when it cannot be read. An empty path gives an empty map.
 ClassMap read_class_map(const std::filesystem::path& file);
 
-/// The class that `text` means: a number, or a name in the map. DataError, beginning with `where`, when it is
-/// neither.
+/// The class that `text` means: a name in the map, else a number. DataError, beginning with `where`, when it
+/// is neither, or both and not the same class: a name that is the number of another class of the map.
 std::int64_t class_of(std::string_view text, const ClassMap& classes, const std::string& where);
 
 /// The names of the folders in `folder`, sorted by bytes: ImageFolder's classes.
