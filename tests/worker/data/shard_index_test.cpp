@@ -170,6 +170,13 @@ TEST_F(Index, IsWrittenByOneProcessAtATime) {
   }
 }
 
+TEST_F(Index, IsOneForAFolderByTwoNames) {
+  write_shards();
+  fs::create_directory(folder_ / "d");
+  EXPECT_EQ(index({}, "{000.tar,d/../001.tar,d/../000.tar}").shards, 2);
+  EXPECT_EQ(open_shards()->size(), 3);
+}
+
 TEST_F(Index, KeepsWhatWasNotNamedAndForgetsWhatIsGone) {
   write_shards();
   index();

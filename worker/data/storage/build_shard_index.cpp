@@ -4,9 +4,13 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "common/atomic_file.h"
 #include "common/error.h"
@@ -144,13 +148,13 @@ class Indexing {
 
   void add(const fs::path& shard) {
     const fs::path path = shard.has_parent_path() ? shard.parent_path() : fs::path(".");
-    IndexedFolder& folder = folders_.try_emplace(path, path, labelling_).first->second;
-    if (named_.emplace(path, shard.filename()).second) tasks_.push_back({shard, &folder, true});
+    IndexedFolder& folder = folders_.try_emplace(fs::weakly_canonical(path), path, labelling_).first->second;
+    if (named_.emplace(&folder, shard.filename()).second) tasks_.push_back({shard, &folder, true});
   }
 
   void add_others_of(IndexedFolder& folder) {
     for (const auto& [file, shard] : folder.shards()) {
-      if (!named_.contains({folder.path(), file})) tasks_.push_back({folder.path() / file, &folder, false});
+      if (!named_.contains({&folder, file})) tasks_.push_back({folder.path() / file, &folder, false});
     }
   }
 
@@ -182,8 +186,8 @@ class Indexing {
   const IndexProgress& progress_;
   const ClassMap classes_;
   const std::uint64_t labelling_;
-  std::map<fs::path, IndexedFolder> folders_;
-  std::set<std::pair<fs::path, fs::path>> named_;  // folder, file
+  std::map<fs::path, IndexedFolder> folders_;  // by their one true name: a lock is had once
+  std::set<std::pair<const IndexedFolder*, std::string>> named_;
   std::vector<Task> tasks_;
   std::vector<std::string> faults_;  // by task
   std::mutex mutex_;                 // of folders_ and summary_
