@@ -14,12 +14,19 @@
 namespace cosub::tools {
 namespace {
 
-CheckSample make_check(const data::Source& source) {
+constexpr std::int64_t kAnyLabel =
+    std::numeric_limits<std::int32_t>::max();  // each is checked with its sample
+
+CheckSample make_check(const data::Source& source, std::int64_t classes) {
   struct Buffers {
     data::ByteBuffer stored;
     data::Image image;
   };
-  return [&source, buffers = std::make_shared<Buffers>()](std::int64_t index) {
+  return [&source, classes, buffers = std::make_shared<Buffers>()](std::int64_t index) {
+    if (source.label(index) >= classes) {
+      throw DataError(fmt::format("{}: its label is {}; --classes is {}, so labels are 0 to {}",
+                                  source.name(index), source.label(index), classes, classes - 1));
+    }
     const data::StoredImage stored = source.read(index, buffers->stored);
     data::naming(source, index, [&] {
       const data::StoredImage::Shape shape = data::shape_of(stored);
@@ -31,9 +38,9 @@ CheckSample make_check(const data::Source& source) {
 }  // namespace
 
 ExitCode run_data_verify(const DataVerifyOptions& options) {
-  const auto source = data::open_source(options.source.get(), options.channels, options.classes);
+  const auto source = data::open_source(options.source.get(), options.channels, kAnyLabel);
   const std::map<std::int64_t, std::string> bad =
-      verify_samples(source->size(), options.threads, [&] { return make_check(*source); });
+      verify_samples(source->size(), options.threads, [&] { return make_check(*source, options.classes); });
   for (const auto& [index, reason] : bad) fmt::print("{}\n", reason);
   fmt::print("{} samples, {} bad\n", source->size(), bad.size());
   return bad.empty() ? ExitCode::kDone : ExitCode::kBadInput;
