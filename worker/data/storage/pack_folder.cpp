@@ -72,7 +72,7 @@ PackFolder::PackFolder(fs::path folder, const Json& options, std::int64_t num_sh
   create_folder(folder_);
   read_description();  // and refuse, before anything is written
   create_folder(folder_ / kUnfinished);
-  const fs::path lock = folder_ / kUnfinished / "lock";
+  const fs::path lock = lock_file();
   lock_ = FileLock::try_lock(lock, std::chrono::milliseconds(0));
   if (!lock_) {
     throw ConfigError(
@@ -88,6 +88,15 @@ PackFolder::PackFolder(fs::path folder, const Json& options, std::int64_t num_sh
   } else {
     write_file_atomically(folder_ / kDescription, text_of(description_, 2));
   }
+}
+
+PackFolder::~PackFolder() {
+  std::error_code ignored;  // a lock file that stays is in nobody's way
+  fs::remove(lock_file(), ignored);
+}
+
+fs::path PackFolder::lock_file() const {
+  return folder_ / kUnfinished / "lock";
 }
 
 std::optional<Json> PackFolder::read_description() const {

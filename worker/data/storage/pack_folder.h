@@ -35,6 +35,9 @@ class PackFolder {
   /// now (also one of another host, where the file system locks over hosts); IoError. Removes what a killed
   /// call left.
   PackFolder(std::filesystem::path folder, const nlohmann::ordered_json& options, std::int64_t num_shards);
+  ~PackFolder();  // another process may pack into it
+  PackFolder(const PackFolder&) = delete;
+  PackFolder& operator=(const PackFolder&) = delete;
 
   static std::string file_of(std::int64_t shard);  // its name in the folder
   const std::filesystem::path& path() const { return folder_; }
@@ -49,6 +52,7 @@ class PackFolder {
   void complete();
 
  private:
+  std::filesystem::path lock_file() const;
   std::filesystem::path record_file(std::int64_t shard) const;
   bool is_intact(std::int64_t shard, const ShardRecord& record) const;
   /// nullopt: not begun.
