@@ -11,10 +11,11 @@ import zlib
 import parity
 from augment_support import Tool, images
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 LEAST_SHARE, MOST_LEVELS = 0.999, 2
+ImageFile.MAXBLOCK = 1 << 23  # Pillow writes a progressive JPEG from one buffer, which noise fills
 
 
 def interlaced_png(pixels):
