@@ -4,8 +4,12 @@
 #include <ATen/ops/_upsample_bilinear2d_aa.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/util/ParallelGuard.h>
+#include <fmt/format.h>
 
 #include <cstring>
+
+#include "common/error.h"
+#include "worker/data/image/decode.h"
 
 namespace cosub::data {
 namespace {
@@ -43,6 +47,11 @@ void resize_shorter(const Image& image, std::int64_t shorter, config::Interpolat
   const bool tall = image.height > image.width;
   const std::int64_t longer =
       shorter * (tall ? image.height : image.width) / (tall ? image.width : image.height);
+  if (longer > kMaxPixels / shorter) {
+    throw DataError(fmt::format(
+        "{} x {} pixels would become {} x {} with the shorter side resized to {}; at most {} are made",
+        image.width, image.height, tall ? shorter : longer, tall ? longer : shorter, shorter, kMaxPixels));
+  }
   resize(image, tall ? longer : shorter, tall ? shorter : longer, interpolation, out);
 }
 

@@ -12,7 +12,8 @@ void resize(const Image& image, std::int64_t height, std::int64_t width, config:
             Image& out);
 
 /// The shorter side becomes `shorter`; the other one follows in proportion, rounded down, as torchvision's
-/// Resize(shorter) does it.
+/// Resize(shorter) does it. DataError (without the image's name) when that would be more than kMaxPixels: a
+/// line of pixels of a few hundred bytes becomes one of gigabytes.
 void resize_shorter(const Image& image, std::int64_t shorter, config::Interpolation interpolation,
                     Image& out);
 

@@ -217,6 +217,39 @@ TEST(EvalTransform, IsTheCentreOfTheImageResizedByItsShorterSide) {
   for (int i = 0; i < 64; ++i) EXPECT_EQ(buffers.a.pixels[i], expected.pixels[i]) << i;
 }
 
+// 65,500 pixels in one row would be 16.8 million in each of 256.
+TEST(Transforms, ALineOfPixelsIsABadSampleAndNoGigabytes) {
+  for (const bool lies : {true, false}) {
+    const Image line = lies ? pattern(1, 65500, 1) : pattern(65500, 1, 1);
+    ImageBuffers buffers;
+    const auto error_of = [&](const auto& transform) -> std::string {
+      try {
+        transform();
+      } catch (const DataError& error) {
+        return error.what();
+      }
+      return "no DataError";
+    };
+    const std::string expected =
+        lies ? "65500 x 1 pixels would become 16768000 x 256 with the shorter side resized to 256"
+             : "1 x 65500 pixels would become 256 x 16768000 with the shorter side resized to 256";
+    config::DataConfig data;
+    data.crop_ratio = 0.875;
+    EXPECT_THAT(error_of([&] { EvalTransform(data, 1, 224).apply(stored(line), buffers); }),
+                ::testing::HasSubstr(expected));
+    data.augment.crop = config::Crop::kSimple;
+    EXPECT_THAT(error_of([&] { TrainTransform(data, 1, 256, 7).apply(stored(line), 0, 0, buffers); }),
+                ::testing::HasSubstr(expected));
+    // Where the size is fixed, so is the memory.
+    data.augment.crop = config::Crop::kNone;
+    EXPECT_EQ(error_of([&] { TrainTransform(data, 1, 256, 7).apply(stored(line), 0, 0, buffers); }),
+              "no DataError");
+    data.augment.crop = config::Crop::kRandomResized;
+    EXPECT_EQ(error_of([&] { TrainTransform(data, 1, 256, 7).apply(stored(line), 0, 0, buffers); }),
+              "no DataError");
+  }
+}
+
 TEST(Normalizer, EqualsToTensorAndNormalize) {
   config::DataConfig data;
   data.mean = {0.485, 0.456, 0.406};

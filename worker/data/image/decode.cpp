@@ -67,6 +67,10 @@ ImageInfo read_info(std::span<const std::uint8_t> bytes) {
     throw DataError(fmt::format("the header announces {} x {} pixels; at most {} are decoded", info.width,
                                 info.height, kMaxPixels));
   }
+  if (std::max(info.height, info.width) > kMaxSide) {
+    throw DataError(fmt::format("the header announces {} x {} pixels; a side has at most {}", info.width,
+                                info.height, kMaxSide));
+  }
   return info;
 }
 

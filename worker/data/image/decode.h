@@ -24,8 +24,12 @@ struct ImageInfo {
 /// More pixels are refused before memory is asked for (a decompression bomb); Pillow's limit.
 inline constexpr std::int64_t kMaxPixels = 178'956'970;
 
+/// So are longer sides (libpng's default limit): resizing needs memory for each pixel of a side, many times
+/// its own.
+inline constexpr std::int64_t kMaxSide = 1'000'000;
+
 /// What the header says. DataError (without the file's name) when the bytes are no such image, are empty, or
-/// announce more than kMaxPixels.
+/// announce more than kMaxPixels or kMaxSide.
 ImageInfo read_info(std::span<const std::uint8_t> bytes);
 
 /// The region's pixels with `channels` (1 or 3) channels: equal to the bit to that part of the whole image,

@@ -96,6 +96,16 @@ TEST(HostileJpeg, EndlessScansAreRefused) {
   EXPECT_THAT(data_error(with_scans(501)), HasSubstr("more than 500 scans"));
 }
 
+TEST(HostileImages, EndlessLinesAreRefused) {
+  const auto line = [](std::int64_t width, std::int64_t height) {
+    return bytes_of("P5 " + std::to_string(width) + " " + std::to_string(height) + " 255\n" +
+                    std::string(width * height, 'x'));
+  };
+  EXPECT_EQ(data_error(line(kMaxSide, 1)), "no DataError");
+  EXPECT_THAT(data_error(line(kMaxSide + 1, 1)), HasSubstr("1000001 x 1 pixels; a side has at most 1000000"));
+  EXPECT_THAT(data_error(line(1, kMaxSide + 1)), HasSubstr("1 x 1000001 pixels; a side has at most 1000000"));
+}
+
 TEST(HostilePng, TextIsNotInflated) {
   const auto chunk = [](const std::string& content) {
     const auto sum = ::crc32(0, reinterpret_cast<const Bytef*>(content.data()), content.size());
