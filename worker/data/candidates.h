@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "worker/data/microbatch.h"
 #include "worker/data/sampler.h"
+#include "worker/data/source.h"
 
 namespace cosub::data {
 
@@ -33,6 +34,8 @@ class Candidates {
       try {
         work(sample);
         return sample;
+      } catch (const SharedDataError& error) {
+        bad_.push_back({sample, error.what(), error.cause()});
       } catch (const DataError& error) {
         bad_.push_back({sample, error.what()});
       }

@@ -95,7 +95,7 @@ void DeviceRows::start(DeviceRow& row, std::int64_t epoch, at::Tensor pixels, Ac
         return;
       }
     }
-    naming(source_, sample, [&] { transform_.apply(stored, epoch, row.draw, buffers); });
+    reader_.naming(sample, activity, [&] { transform_.apply(stored, epoch, row.draw, buffers); });
     send(buffers.a, pixels);
   });
 }
@@ -105,7 +105,7 @@ void DeviceRows::make_on_cpu(DeviceRow& row, std::int64_t epoch, at::Tensor pixe
                              ImageBuffers& buffers) {
   row.sample = row.candidates.find([&](std::int64_t sample) {
     const StoredImage stored = reader_.read(sample, buffers, activity);
-    naming(source_, sample, [&] { transform_.apply(stored, epoch, row.draw, buffers); });
+    reader_.naming(sample, activity, [&] { transform_.apply(stored, epoch, row.draw, buffers); });
   });
   send(buffers.a, pixels);
 }

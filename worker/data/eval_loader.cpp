@@ -55,7 +55,7 @@ struct Work {
     }
     for (std::int64_t i = 0; i < count; ++i) {
       const StoredImage stored = reader.read(first + i, buffers, activity);
-      naming(*source, first + i, [&] { transform.apply(stored, buffers); });
+      reader.naming(first + i, activity, [&] { transform.apply(stored, buffers); });
       batch.labels.mutable_data_ptr<std::int64_t>()[i] = source->label(first + i);
       const std::int64_t row = i * channels * size * size;
       if (makes_inputs) {

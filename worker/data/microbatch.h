@@ -15,6 +15,7 @@ namespace cosub::data {
 struct BadSample {
   std::int64_t index = 0;  // in its source
   std::string reason;      // file, sample, what is wrong
+  std::string cause = {};  // where all samples of its shard share it: the shard, what is wrong
   bool operator==(const BadSample&) const = default;
 };
 

@@ -43,9 +43,25 @@ StoredImage PictureReader::read(std::int64_t index, ImageBuffers& buffers, Activ
   // What lies decoded in memory already is not copied; otherwise a crop is decoded later, as far as needed.
   const bool is_decoded_later = !keeps_ || stored.pixels;
   if (shrink_px_ == 0 && is_decoded_later) return stored;
-  naming(source_, index, [&] { decode_and_shrink(stored, buffers); });
+  naming(index, activity, [&] { decode_and_shrink(stored, buffers); });
   if (keeps_) cache_.put(index, buffers.picture);
   return view(buffers.picture);
+}
+
+void PictureReader::naming(std::int64_t index, Activity& activity, const std::function<void()>& work) const {
+  data::naming([&] { return name_of(index, activity); }, work);
+}
+
+std::string PictureReader::name_of(std::int64_t index, Activity& activity) const {
+  {
+    const std::lock_guard lock(names_mutex_);
+    const auto known = names_.find(index);
+    if (known != names_.end()) return known->second;
+  }
+  std::string name;
+  activity.reading(index, [&] { name = source_.name(index); });
+  const std::lock_guard lock(names_mutex_);
+  return names_.emplace(index, std::move(name)).first->second;
 }
 
 StoredImage PictureReader::read_with_retries(std::int64_t index, ImageBuffers& buffers,

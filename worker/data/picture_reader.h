@@ -3,7 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
 
 #include "common/config/pipeline.h"
 #include "worker/data/image_cache.h"
@@ -30,7 +34,12 @@ class PictureReader {
   /// be.
   StoredImage read(std::int64_t index, ImageBuffers& buffers, Activity& activity) const;
 
+  /// Does `work` on what was read; a DataError from it gets the sample's name in front. That may have to be
+  /// read (a shard's index has no names): as `activity`, and once for each sample that has one.
+  void naming(std::int64_t index, Activity& activity, const std::function<void()>& work) const;
+
  private:
+  std::string name_of(std::int64_t index, Activity& activity) const;
   StoredImage read_with_retries(std::int64_t index, ImageBuffers& buffers, Activity& activity) const;
   void decode_and_shrink(const StoredImage& stored, ImageBuffers& buffers) const;
 
@@ -39,6 +48,8 @@ class PictureReader {
   const config::Interpolation interpolation_;
   const bool keeps_;
   mutable ImageCache cache_;
+  mutable std::mutex names_mutex_;
+  mutable std::unordered_map<std::int64_t, std::string> names_;  // of bad samples
 };
 
 }  // namespace cosub::data

@@ -32,10 +32,14 @@ std::unique_ptr<Source> open_source(const config::SourceConfig& config, std::int
 }
 
 void naming(const Source& source, std::int64_t index, const std::function<void()>& work) {
+  naming([&] { return source.name(index); }, work);
+}
+
+void naming(const std::function<std::string()>& name, const std::function<void()>& work) {
   try {
     work();
   } catch (const DataError& error) {
-    throw DataError(fmt::format("{}: {}", source.name(index), error.what()));
+    throw DataError(fmt::format("{}: {}", name(), error.what()));
   }
 }
 

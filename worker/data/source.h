@@ -8,8 +8,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "common/config/pipeline.h"
+#include "common/error.h"
 #include "worker/data/image/image.h"
 
 namespace cosub::data {
@@ -23,6 +25,18 @@ struct StoredImage {
   std::optional<Shape> pixels;  // bytes are pixels [height, width, channels]; unset: an encoded file
 };
 
+/// What is wrong with many samples alike: with the shard they are in.
+class SharedDataError : public DataError {
+ public:
+  /// `message` names the sample, `cause` what it shares with the others.
+  SharedDataError(const std::string& message, std::string cause)
+      : DataError(message), cause_(std::move(cause)) {}
+  const std::string& cause() const { return cause_; }
+
+ private:
+  std::string cause_;
+};
+
 /// Stored samples by index. Thread-safe for reading.
 class Source {
  public:
@@ -34,7 +48,8 @@ class Source {
   /// The same as far as it is known without reading anything.
   virtual std::string place(std::int64_t index) const { return name(index); }
   /// `buffer` belongs to the calling thread; what is returned lives until it is used again. DataError when
-  /// the sample is damaged or gone, IoError when it cannot be read just now; both name it.
+  /// the sample is damaged or gone (SharedDataError with all of its shard), IoError when it cannot be read
+  /// just now; both name it.
   virtual StoredImage read(std::int64_t index, ByteBuffer& buffer) const = 0;
 };
 
@@ -46,6 +61,8 @@ std::unique_ptr<Source> open_source(const config::SourceConfig& config, std::int
 
 /// Does `work` on the sample; a DataError from it gets the sample's name in front.
 void naming(const Source& source, std::int64_t index, const std::function<void()>& work);
+/// The same with the name that `name` finds, called in that case only.
+void naming(const std::function<std::string()>& name, const std::function<void()>& work);
 
 /// What is known of a stored image before it is decoded. DataError, without the sample's name.
 StoredImage::Shape shape_of(const StoredImage& stored);

@@ -32,7 +32,7 @@ std::int64_t MicrobatchMaker::make_row(const StepPlan::Place& place, std::int64_
   Candidates candidates(sampler_, source_.size(), epoch, place.position);
   const std::int64_t index = candidates.find([&](std::int64_t sample) {
     const StoredImage stored = reader_.read(sample, buffers, activity);
-    naming(source_, sample, [&] { transform_.apply(stored, epoch, place.draw, buffers); });
+    reader_.naming(sample, activity, [&] { transform_.apply(stored, epoch, place.draw, buffers); });
   });
   microbatch.bad.insert(microbatch.bad.end(), candidates.bad().begin(), candidates.bad().end());
   return source_.label(index);

@@ -90,6 +90,11 @@ ssize_t read(int fd, void* buffer, size_t size) {
   return ::syscall(SYS_read, fd, buffer, size);
 }
 
+ssize_t pread(int fd, void* buffer, size_t size, off_t offset) {
+  if (!is_off() && fails("pread", path_of(fd), false)) return -1;
+  return ::syscall(SYS_pread64, fd, buffer, size, offset);
+}
+
 ssize_t write(int fd, const void* buffer, size_t size) {
   if (!is_off() && fails("write", path_of(fd), true)) return -1;
   return ::syscall(SYS_write, fd, buffer, size);

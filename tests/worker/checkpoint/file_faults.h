@@ -12,7 +12,7 @@ namespace cosub::testing {
 /// Calls named `call` on paths that contain `path_part` (with $ at its end: end in it) fail with
 /// `error_number`: the first `skip` pass, then `times` fail.
 struct FileFault {
-  std::string call;  // open | read | write | fsync | renameat2 | mkdir | unlinkat
+  std::string call;  // open | read | pread | write | fsync | renameat2 | mkdir | unlinkat
   std::string path_part;
   int error_number = 0;
   int times = 1;

@@ -254,6 +254,63 @@ TEST(TrainLoader, ABadSampleIsReplacedByTheNextOfTheOrderAndCounted) {
   EXPECT_EQ(sample_in(replaced, 3), sample_in(good, 3));
 }
 
+/// Images that no decoder takes, whose names have to be read.
+class UnnamedSource : public FakeSource {
+ public:
+  UnnamedSource(std::int64_t size, std::set<std::int64_t> damaged)
+      : FakeSource(size), damaged_(std::move(damaged)) {}
+  std::string place(std::int64_t index) const override {
+    return "shard-7.tar: byte " + std::to_string(512 * index);
+  }
+  std::string name(std::int64_t index) const override {
+    ++names_read;
+    hangs.wait(true);
+    return FakeSource::name(index);
+  }
+  StoredImage read(std::int64_t index, ByteBuffer& buffer) const override {
+    const StoredImage stored = FakeSource::read(index, buffer);
+    return damaged_.contains(index) ? StoredImage{stored.bytes, std::nullopt} : stored;
+  }
+  mutable std::atomic<std::int64_t> names_read = 0;
+  std::atomic<bool> hangs = false;
+
+ private:
+  std::set<std::int64_t> damaged_;
+};
+
+TEST(TrainLoader, TheNameOfABadSampleIsLookedUpOnceInAllEpochs) {
+  auto source = std::make_shared<UnnamedSource>(16, std::set<std::int64_t>{5, 9});
+  TrainLoader::Options options = plain_options(16);
+  options.data.loader_threads = 0;
+  TrainLoader loader(source, options);
+  std::map<std::int64_t, int> met;
+  for (int k = 0; k < 20; ++k) {
+    for (const BadSample& bad : loader.next().bad) {
+      ++met[bad.index];
+      EXPECT_THAT(bad.reason, HasSubstr(FakeSource(16).name(bad.index) + ": "));
+    }
+  }
+  EXPECT_GT(met[5], 3);
+  EXPECT_GT(met[9], 3);
+  EXPECT_EQ(source->names_read, 2);
+}
+
+TEST(TrainLoader, ANameThatCannotBeReadIsNotWaitedFor) {
+  auto source = std::make_shared<UnnamedSource>(16, std::set<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+  source->hangs = true;
+  TrainLoader::Options options = plain_options(16);
+  options.data.loader_threads = 1;
+  options.data.read_timeout = std::chrono::milliseconds(20);
+  try {
+    TrainLoader(source, options).next();  // neither next() nor the destructor
+    FAIL() << "no IoError";
+  } catch (const IoError& error) {
+    EXPECT_THAT(error.what(), ::testing::ContainsRegex("shard-7.tar: byte [0-9]+: still being read after"));
+  }
+  source->hangs = false;
+  source->hangs.notify_all();
+}
+
 std::string error_of(TrainLoader& loader, int calls) {
   try {
     for (int i = 0; i < calls; ++i) loader.next();

@@ -54,6 +54,15 @@ class OpenShards {
     return opened;
   }
 
+  /// Opened anew for whoever asks next: a stale handle of a network file system (ESTALE) stays stale.
+  void drop(const Shard& shard, const std::shared_ptr<const Descriptor>& failed) {
+    const std::lock_guard lock(mutex_);
+    const auto found = open_.find(&shard);
+    if (found == open_.end() || found->second != failed) return;
+    open_.erase(found);
+    std::erase(order_, &shard);
+  }
+
  private:
   static Descriptor open(const Shard& shard) {
     Descriptor file(::open(shard.path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -107,6 +116,7 @@ class ShardSource : public Source {
 
  private:
   void check_record(std::int64_t index) const;
+  std::shared_ptr<const Descriptor> open(std::int64_t index) const;
   const Shard& shard_of(std::int64_t index) const {
     return *std::prev(std::ranges::upper_bound(shards_, index, {}, &Shard::first));
   }
@@ -123,12 +133,9 @@ class ShardSource : public Source {
 /// The index has no names; the shard itself has. Where it cannot be read the offset must do.
 std::string ShardSource::name(std::int64_t index) const {
   const Shard& shard = shard_of(index);
-  const std::uint64_t offset = record(index).offset;
   try {
-    TarReader tar(shard.path);
-    for (TarMember member; tar.next(member) && member.offset <= offset;) {
-      if (member.offset == offset) return fmt::format("{}: {}", shard.path.string(), member.name);
-    }
+    const std::string name = TarReader::name_at(shard.path, record(index).offset);
+    if (!name.empty()) return fmt::format("{}: {}", shard.path.string(), name);
   } catch (const Error&) {  // whoever asks for a name has another error to tell
   }
   return place(index);
@@ -152,18 +159,34 @@ void ShardSource::check_record(std::int64_t index) const {
                   place(index), sample.size, sample.label));
 }
 
+/// The descriptor of its shard; what is wrong with that is wrong with all its samples.
+std::shared_ptr<const Descriptor> ShardSource::open(std::int64_t index) const {
+  const Shard& shard = shard_of(index);
+  try {
+    return open_.get(shard);
+  } catch (const DataError& error) {
+    throw SharedDataError(
+        fmt::format("sample {} at byte {} of {}", index - shard.first, record(index).offset, error.what()),
+        fmt::format("{}; none of its {} samples can be read", error.what(), shard.entry->count));
+  }
+}
+
 StoredImage ShardSource::read(std::int64_t index, ByteBuffer& buffer) const {
   const Shard& shard = shard_of(index);
   const SampleRecord& sample = record(index);
   check_record(index);
-  const std::shared_ptr<const Descriptor> file = open_.get(shard);
+  const std::shared_ptr<const Descriptor> file = open(index);
   buffer.resize(sample.size, boost::container::default_init);
   std::size_t done = 0;
   while (done < buffer.size()) {
     const ssize_t got = ::pread(file->get(), buffer.data() + done, buffer.size() - done,
                                 static_cast<off_t>(sample.offset + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw io_error("read", shard.path, errno);
+    if (got < 0) {
+      const int error = errno;
+      open_.drop(shard, file);
+      throw io_error("read", shard.path, error);
+    }
     if (got == 0) {
       throw DataError(
           fmt::format("{}: ended at byte {}, inside a sample", shard.path.string(), sample.offset + done));

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "common/error.h"
 
@@ -19,6 +20,7 @@ namespace {
 
 constexpr std::uint64_t kBlockBytes = 512;
 constexpr std::uint64_t kMostExtraBytes = 1 << 20;  // of a long name or a pax header
+constexpr std::uint64_t kSearchedBytes = 16 << 10;  // for one of these, in front of a header
 
 std::uint64_t in_blocks(std::uint64_t bytes) {
   return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
@@ -90,6 +92,9 @@ struct TarReader::Header {
   char bytes[kBlockBytes];
   std::string_view field(std::size_t at, std::size_t size) const { return {bytes + at, size}; }
   char type() const { return bytes[156]; }
+  bool is_regular_file() const { return type() == '0' || type() == '\0' || type() == '7'; }
+  /// It and its data belong to the member behind it: a long name or link (GNU), pax records.
+  bool is_extra() const { return type() == 'L' || type() == 'K' || type() == 'x' || type() == 'g'; }
   bool is_zero() const {
     return std::all_of(bytes, bytes + kBlockBytes, [](char c) { return c == 0; });
   }
@@ -165,8 +170,7 @@ bool TarReader::next(TarMember& member) {
   Header header;
   while (read_header(header)) {
     const std::optional<std::uint64_t> stored = number_in(header.field(124, 12));
-    const bool is_extra =
-        header.type() == 'L' || header.type() == 'K' || header.type() == 'x' || header.type() == 'g';
+    const bool is_extra = header.is_extra();
     if (!stored) refuse("a header without a size");
     const std::uint64_t size = is_extra ? *stored : pax.size.value_or(*stored);
     const std::uint64_t data = at_ + kBlockBytes;
@@ -185,7 +189,7 @@ bool TarReader::next(TarMember& member) {
     // The last member's padding may be missing.
     at_ = std::min(file_size_, data + in_blocks(size));
     if (is_extra) continue;
-    if (header.type() == '0' || header.type() == '\0' || header.type() == '7') {
+    if (header.is_regular_file()) {
       member = {long_name ? *long_name : pax.path ? *pax.path : header.name(), data, size};
       return true;
     }
@@ -193,6 +197,32 @@ bool TarReader::next(TarMember& member) {
     pax = {};
   }
   return false;
+}
+
+/// What the header says, where it says all: unless the nearest one in front of it belongs to it.
+std::optional<std::string> TarReader::name_in_header_before(std::uint64_t offset) const {
+  if (offset < kBlockBytes || offset > file_size_) return std::nullopt;
+  const std::size_t bytes = std::min(offset, kSearchedBytes + kBlockBytes) / kBlockBytes * kBlockBytes;
+  std::vector<Header> blocks(bytes / kBlockBytes);
+  read_exactly(blocks.data(), bytes, offset - bytes);
+  const Header& own = blocks.back();
+  if (!own.has_sound_checksum() || !own.is_regular_file()) return std::nullopt;
+  for (std::size_t i = blocks.size() - 1; i-- > 0;) {
+    const Header& before = blocks[i];
+    if (!before.has_sound_checksum()) continue;
+    if (before.is_extra()) return std::nullopt;
+    break;
+  }
+  return own.name();
+}
+
+std::string TarReader::name_at(const std::filesystem::path& path, std::uint64_t offset) {
+  TarReader tar(path);
+  if (std::optional<std::string> name = tar.name_in_header_before(offset)) return *name;
+  for (TarMember member; tar.next(member) && member.offset <= offset;) {
+    if (member.offset == offset) return member.name;
+  }
+  return "";
 }
 
 std::string TarReader::read(const TarMember& member, std::size_t limit) const {

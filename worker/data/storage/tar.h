@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "common/descriptor.h"
@@ -25,11 +26,16 @@ class TarReader {
   /// The next regular file in it; false at the end. DataError, with the offset, on damage and when data lie
   /// beyond the end of the file.
   bool next(TarMember& member);
+  /// The name of the member of a tar file whose data begin at `offset`: read right in front of it, or where a
+  /// long name or a pax header stands there, by way of all headers from the first one. Empty when there is no
+  /// such member. Errors as the constructor and next().
+  static std::string name_at(const std::filesystem::path& path, std::uint64_t offset);
   /// A member's data, at most `limit` bytes of it.
   std::string read(const TarMember& member, std::size_t limit) const;
 
  private:
   struct Header;
+  std::optional<std::string> name_in_header_before(std::uint64_t offset) const;
   bool read_header(Header& header);
   void read_exactly(void* out, std::size_t bytes, std::uint64_t offset) const;
   [[noreturn]] void refuse(const std::string& what) const;
