@@ -185,7 +185,8 @@ const Fields<DataConfig>& data_fields() {
           .add("read_timeout", &DataConfig::read_timeout, duration(std::chrono::milliseconds(1)),
                "how long reading one sample may take before the attempt ends, naming it", Effect::kNone)
           .add("max_bad_share", &DataConfig::max_bad_share, number(share()),
-               "share of unreadable samples above which the run stops")
+               "share of the training set that may be unreadable; with more bad samples the run stops",
+               Effect::kNone)
           .add("loader_threads", &DataConfig::loader_threads, whole(whole_at_least(1)),
                "threads that read and prepare images, per rank", Effect::kNone);
   return fields;

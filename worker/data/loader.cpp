@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
-#include <string>
 #include <utility>
 
 #include "common/error.h"
@@ -14,9 +12,6 @@
 
 namespace cosub::data {
 namespace {
-
-// Below that one bad sample would be above any sensible share.
-constexpr std::int64_t kSeenBeforeJudging = 100;
 
 void check_options(const Source& source, const TrainLoader::Options& options) {
   const StepPlan& plan = options.plan;
@@ -32,30 +27,6 @@ void check_options(const Source& source, const TrainLoader::Options& options) {
                     plan.global, plan.size));
   }
 }
-
-/// What the ones that were replaced say about the set: ends the run above the limit.
-class BadShare {
- public:
-  explicit BadShare(double max_share) : max_share_(max_share) {}
-
-  void judge(const Microbatch& microbatch) {
-    const auto num_bad = static_cast<std::int64_t>(microbatch.bad.size());
-    seen_ += microbatch.images.size(0) + num_bad;
-    bad_ += num_bad;
-    if (num_bad > 0) last_ = microbatch.bad.back().reason;
-    const double share = static_cast<double>(bad_) / static_cast<double>(seen_);
-    if (seen_ < kSeenBeforeJudging || share <= max_share_) return;
-    throw DataError(fmt::format(
-        "{} of {} samples read until step {} are bad ({:.2f} %; data.max_bad_share allows {:.2f} %), the "
-        "last one: {}. Repair the data, or raise data.max_bad_share",
-        bad_, seen_, microbatch.step, 100 * share, 100 * max_share_, last_));
-  }
-
- private:
-  double max_share_;
-  std::int64_t seen_ = 0, bad_ = 0;
-  std::string last_;
-};
 
 /// What the threads share; lives as long as the last of them.
 struct Work {
@@ -99,7 +70,6 @@ Sampler sampler_of(const config::DataConfig& data, std::uint64_t stream, std::in
 struct TrainLoader::Impl {
   Impl(std::shared_ptr<const Source> source, const Options& options)
       : work(make_work(std::move(source), options)),
-        bad_share(options.data.max_bad_share),
         prefetcher(
             {.count = work->num_items(),
              .threads = options.data.loader_threads,
@@ -109,7 +79,6 @@ struct TrainLoader::Impl {
             [work = work](std::int64_t sample) { return work->source->place(sample); }) {}
 
   std::shared_ptr<Work> work;
-  BadShare bad_share;
   Prefetcher<PreparedMicrobatch> prefetcher;
 };
 
@@ -118,9 +87,7 @@ TrainLoader::TrainLoader(std::shared_ptr<const Source> source, const Options& op
 TrainLoader::~TrainLoader() = default;
 
 Microbatch TrainLoader::next() {
-  Microbatch result = impl_->work->maker.finish(impl_->prefetcher.next());
-  impl_->bad_share.judge(result);
-  return result;
+  return impl_->work->maker.finish(impl_->prefetcher.next());
 }
 
 }  // namespace cosub::data

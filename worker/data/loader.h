@@ -44,9 +44,9 @@ class TrainLoader {
   /// string cannot be understood.
   TrainLoader(std::shared_ptr<const Source> source, const Options& options);
   ~TrainLoader();  // waits for microbatches in the making only, and not for a read that hangs
-  /// Blocks until the next one is there. DataError when the bad ones are more than data.max_bad_share of the
-  /// samples seen (at least 100) or a whole run of samples is bad; IoError when storage fails, or does not
-  /// answer within data.read_timeout; std::logic_error past the end.
+  /// Blocks until the next one is there. DataError when 100 samples in a row are bad (how many may be bad of
+  /// the whole set is the trainer's to judge: bad_share.h); IoError when storage fails, or does not answer
+  /// within data.read_timeout; std::logic_error past the end.
   Microbatch next();
 
  private:

@@ -9,6 +9,7 @@
 #include "common/atomic_file.h"
 #include "common/error.h"
 #include "common/random.h"
+#include "worker/data/bad_share.h"
 #include "worker/data/permutation.h"
 #include "worker/data/storage/build_shard_index.h"
 #include "worker/data/storage/class_map.h"
@@ -102,7 +103,7 @@ class Packer {
     return options_.is_shuffled ? order_.at(0, position) : position;
   }
   bool has_too_many_bad() const {
-    return static_cast<double>(progress_.bad) > options_.max_bad_share * static_cast<double>(source_.size());
+    return progress_.bad > allowed_bad(options_.max_bad_share, source_.size());
   }
 
   Made made(std::int64_t sample) const {

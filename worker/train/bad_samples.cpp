@@ -25,7 +25,7 @@ std::string one_line(std::string text) {
 
 std::string to_text(const std::vector<data::BadSample>& samples) {
   nlohmann::json json = nlohmann::json::array();
-  for (const data::BadSample& sample : samples) json.push_back({sample.index, sample.reason});
+  for (const data::BadSample& sample : samples) json.push_back({sample.index, sample.reason, sample.cause});
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -62,17 +62,23 @@ std::int64_t BadSamples::exchange(std::int64_t step) {
   for (const std::string& text : communicator_.all_gather_text(
            to_text(std::exchange(found_, {})), fmt::format("step {}, names of bad samples", step))) {
     for (const nlohmann::json& entry : nlohmann::json::parse(text)) {
-      const data::BadSample sample{entry[0].get<std::int64_t>(), entry[1].get<std::string>()};
+      const data::BadSample sample{entry[0].get<std::int64_t>(), entry[1].get<std::string>(),
+                                   entry[2].get<std::string>()};
       if (!known_.insert(sample.index).second) continue;
       ++num_new;
+      last_reason_ = sample.reason;
       if (communicator_.rank() == 0) list(step, sample);
     }
   }
   return num_new;
 }
 
-void BadSamples::list(std::int64_t step, const data::BadSample& sample) const {
-  spdlog::warn("step {}: bad sample replaced: {}", step, sample.reason);
+void BadSamples::list(std::int64_t step, const data::BadSample& sample) {
+  if (sample.cause.empty()) {
+    spdlog::warn("step {}: bad sample replaced: {}", step, sample.reason);
+  } else if (causes_.insert(sample.cause).second) {  // of what may be thousands
+    spdlog::warn("step {}: bad samples replaced, from now on without a line each: {}", step, sample.cause);
+  }
   const bool is_first = !std::filesystem::exists(file_);
   std::ofstream out(file_, std::ios::app);
   if (is_first) out << kHeading;

@@ -164,6 +164,15 @@ ExitCode Trainer::run() {
   return complete ? ExitCode::kDone : ExitCode::kInterrupted;
 }
 
+data::BadShare::Options Trainer::bad_share_options() const {
+  const config::DataConfig& data = job_.stage().data;
+  return {.max_share = data.max_bad_share,
+          .size = plan_.size,
+          .samples_per_step = static_cast<double>(plan_.global) / static_cast<double>(plan_.repeats),
+          .block_size = data.shuffle == config::Shuffle::kFull ? 1 : data.shuffle_block,
+          .first_step = started_};
+}
+
 data::TrainLoader Trainer::open_loader(std::int64_t first_step, std::int64_t end_step) const {
   const config::StageConfig& stage = job_.stage();
   return {train_,
@@ -187,6 +196,7 @@ data::TrainLoader Trainer::open_loader(std::int64_t first_step, std::int64_t end
 bool Trainer::train() {
   started_ = progress_.step;
   if (started_ >= schedule_.total_steps()) return true;
+  bad_share_.emplace(bad_share_options());
   data::TrainLoader loader = open_loader(started_, schedule_.total_steps());
   last_checkpoint_ = settled_ = Clock::now();
   while (true) {
@@ -297,11 +307,20 @@ void Trainer::check_parameters() {
                            fmt::format("the hash of the parameters after step {}", progress_.step));
 }
 
-/// The sums tell every rank alike whether there is anything to tell.
+/// The sums tell every rank alike whether there is anything to tell; what is told, whether to go on.
 void Trainer::add_bad_samples(const StepOutcome& outcome) {
   if (outcome.bad_samples == 0) return;
-  job_.telemetry.bad_samples_found(bad_samples_.exchange(progress_.step));
+  const std::int64_t num_new = bad_samples_.exchange(progress_.step);
+  job_.telemetry.bad_samples_found(num_new);
   progress_.bad_samples = bad_samples_.known();
+  const std::string problem =
+      bad_share_->judge(progress_.step, num_new, static_cast<std::int64_t>(progress_.bad_samples.size()));
+  if (problem.empty()) return;
+  throw AgreedError(
+      fmt::format("step {}: {}. They are listed in {}, the last one: {}. Repair the data, or raise "
+                  "data.max_bad_share; the same command then goes on from the newest checkpoint",
+                  progress_.step, problem, job_.folder.bad_samples().string(), bad_samples_.last_reason()),
+      ExitCode::kBadInput, 0);
 }
 
 void Trainer::count(const StepOutcome& outcome, double seconds, double wait_seconds) {

@@ -9,6 +9,7 @@
 
 #include "common/exit_code.h"
 #include "worker/checkpoint/checkpoint.h"
+#include "worker/data/bad_share.h"
 #include "worker/data/loader.h"
 #include "worker/data/source.h"
 #include "worker/train/bad_samples.h"
@@ -46,6 +47,7 @@ class Trainer {
   void build_model();
   void restore();
   bool train();
+  data::BadShare::Options bad_share_options() const;
   data::TrainLoader open_loader(std::int64_t first_step, std::int64_t end_step) const;
   std::optional<StepOutcome> start_step(data::TrainLoader& loader);
   void settle(const StepOutcome& outcome);
@@ -85,6 +87,7 @@ class Trainer {
   Clock::time_point settled_ = Clock::now();
   TrainingProgress progress_;
   BadSamples bad_samples_;
+  std::optional<data::BadShare> bad_share_;
   std::int64_t skipped_in_a_row_ = 0;
   std::int64_t checkpoint_step_ = -1;
   Clock::time_point last_checkpoint_ = Clock::now();

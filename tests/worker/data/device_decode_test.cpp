@@ -220,7 +220,6 @@ TEST_F(DeviceDecodeTest, BadSamplesAreThoseOfTheCpuPathInNumberOrderAndWords) {
   some[31] = encode_png(photograph(31));
   some[31].resize(some[31].size() / 2);
   source_ = std::make_shared<FileSource>(some);
-  options_.data.max_bad_share = 1;
   options_.data.augment.crop = config::Crop::kNone;  // reaches every damage
   const std::vector<Microbatch> device = stream_of(source_, options_),
                                 cpu = stream_of(source_, on_cpu(options_));

@@ -1,5 +1,4 @@
-// Training microbatches are the same whatever makes them; bad samples are replaced, counted and at last
-// refused.
+// Training microbatches are the same whatever makes them; bad samples are replaced and counted.
 #include "worker/data/loader.h"
 
 #include <ATen/ops/full.h>
@@ -318,33 +317,6 @@ std::string error_of(TrainLoader& loader, int calls) {
     return error.what();
   }
   return "none";
-}
-
-TEST(TrainLoader, TooManyBadSamplesEndTheRunWithCountAndName) {
-  for (const std::int64_t threads : {0, 2}) {
-    TrainLoader::Options options = plain_options(400);
-    options.data.loader_threads = threads;
-    options.data.max_bad_share = 0.05;
-    std::set<std::int64_t> bad;
-    for (std::int64_t i = 0; i < 400; i += 10) bad.insert(i);
-    TrainLoader loader(std::make_shared<FakeSource>(400, bad), options);
-    EXPECT_THAT(error_of(loader, 100),
-                ::testing::AllOf(HasSubstr("samples read until step"), HasSubstr("shard-7.tar: sample"),
-                                 HasSubstr("allows 5.00 %")));
-    options.data.max_bad_share = 0.2;
-    TrainLoader lenient(std::make_shared<FakeSource>(400, bad), options);
-    EXPECT_EQ(error_of(lenient, 200), "none");
-  }
-}
-
-TEST(TrainLoader, FewSamplesAreNotJudgedYet) {
-  TrainLoader::Options options = plain_options(400);
-  options.data.max_bad_share = 0;
-  const std::int64_t bad = sample_in(make_train_microbatch(FakeSource(200), options, 0, 0), 0);
-  options.plan.size = 200;
-  TrainLoader loader(std::make_shared<FakeSource>(200, std::set{bad}), options);
-  EXPECT_EQ(error_of(loader, 20), "none");  // 80 samples
-  EXPECT_NE(error_of(loader, 6), "none");
 }
 
 TEST(TrainLoader, WhenNothingCanBeReadTheReasonTravelsToNext) {

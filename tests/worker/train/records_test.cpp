@@ -116,6 +116,7 @@ TEST(ProgressState, DoesNotMindWhatChangesNoNumber) {
   config::StageFile other = stage();
   other.stage.log_every_steps = 1;
   other.stage.checkpoint.keep = 9;
+  other.stage.data.max_bad_share = 0.5;
   EXPECT_EQ(refusal(state, other), "accepted");
 }
 

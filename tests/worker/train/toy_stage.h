@@ -2,8 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <set>
+#include <string>
+#include <utility>
 
 #include "common/config/pipeline.h"
+#include "common/error.h"
 #include "common/random.h"
 #include "common/run_folder.h"
 #include "tests/support/idx_files.h"
@@ -71,6 +75,25 @@ inline config::StageFile toy_stage(const std::filesystem::path& data_folder,
   stage.log_every_steps = 4;
   return file;
 }
+
+/// Samples of another source, some of which cannot be read.
+class WithBadSamples : public data::Source {
+ public:
+  WithBadSamples(std::shared_ptr<const data::Source> source, std::set<std::int64_t> bad)
+      : source_(std::move(source)), bad_(std::move(bad)) {}
+  std::int64_t size() const override { return source_->size(); }
+  std::int64_t channels() const override { return source_->channels(); }
+  std::int64_t label(std::int64_t index) const override { return source_->label(index); }
+  std::string name(std::int64_t index) const override { return "sample " + std::to_string(index); }
+  data::StoredImage read(std::int64_t index, data::ByteBuffer& buffer) const override {
+    if (bad_.contains(index)) throw DataError(name(index) + ": cut short");
+    return source_->read(index, buffer);
+  }
+
+ private:
+  std::shared_ptr<const data::Source> source_;
+  std::set<std::int64_t> bad_;
+};
 
 /// Everything a Trainer needs, without a coordinator.
 struct ToyJob {

@@ -104,6 +104,26 @@ TEST_F(TrainerRanks, StopTogetherWhenOneIsAsked) {
   EXPECT_TRUE(std::filesystem::exists(folder / "checkpoints" / "step-000000001"));
 }
 
+TEST_F(TrainerRanks, StopForBadSamplesAtTheSameStepAsOneRankDoes) {
+  const auto why_stopped = [](config::StageFile file, collective::Communicator& communicator) {
+    file.stage.data.max_bad_share = 0.07;
+    testing::ToyJob job(file, communicator);
+    job.train = std::make_shared<testing::WithBadSamples>(
+        job.train, std::set<std::int64_t>{1, 11, 21, 31, 41, 51, 61, 71, 81, 91});
+    Trainer trainer = job.trainer();
+    try {
+      trainer.run();
+    } catch (const AgreedError& error) {
+      const std::string why = error.what();
+      return why.substr(0, why.find(". They are listed"));  // in another file, in another order
+    }
+    return std::string("not stopped");
+  };
+  const std::string alone = why_stopped(stage(folder_ / "alone", testing::toy_vit()), alone_);
+  EXPECT_THAT(alone, ::testing::HasSubstr("of the 96 training samples are bad"));
+  EXPECT_EQ(why_stopped(stage(shared() / "bad", testing::toy_vit()), world()), alone);
+}
+
 TEST_F(TrainerRanks, EvaluateEachImageOnceInUnevenSplits) {
   config::StageFile file = stage(folder_ / "eval", testing::toy_vit());
   auto model = model::create(file.stage.model, 5);

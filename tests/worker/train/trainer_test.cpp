@@ -38,6 +38,7 @@ class TrainerTest : public ::testing::Test {
   End run(const config::StageFile& file) {
     testing::ToyJob job(file, alone_);
     job.job.late_results = late_results_;
+    if (!bad_.empty()) job.train = std::make_shared<testing::WithBadSamples>(job.train, bad_);
     Trainer trainer = job.trainer();
     ExitCode code = trainer.run();
     return {code, trainer.state().hash(), trainer.ema() ? trainer.ema()->average().clone() : at::Tensor(),
@@ -68,6 +69,7 @@ class TrainerTest : public ::testing::Test {
   testing::TemporaryFolder folder_;
   collective::SingleCommunicator alone_;
   bool late_results_ = false;
+  std::set<std::int64_t> bad_;  // training samples
 };
 
 TEST_F(TrainerTest, NvjpegOnCpusIsRefusedBeforeTheFirstStep) {
@@ -305,6 +307,45 @@ TEST_F(TrainerTest, RefusesABatchLargerThanTheTrainingSet) {
     EXPECT_EQ(error.exit_code(), ExitCode::kBadInput);
     EXPECT_THAT(error.what(), HasSubstr("more than the 96 training samples"));
   }
+}
+
+TEST_F(TrainerTest, AsManyBadSamplesAsTheShareAllowsAreTrainedWithout) {
+  config::StageFile file = stage("bad", testing::toy_vit(), 2);
+  bad_ = {3, 14, 15, 92, 65};
+  file.stage.data.max_bad_share = 5.0 / 96;
+  const End end = run(file);
+  EXPECT_EQ(end.code, ExitCode::kDone);
+  EXPECT_EQ(end.progress.bad_samples, bad_);
+}
+
+TEST_F(TrainerTest, WithMoreItStopsAndGoesOnFromItsCheckpointWhenTheShareIsRaised) {
+  const auto with_share = [this](const std::string& name, double share) {
+    config::StageFile file = stage(name, testing::toy_vit(), 2);
+    file.stage.data.max_bad_share = share;
+    file.stage.checkpoint.every_steps = 1;
+    return file;
+  };
+  bad_ = {3, 14, 15, 92, 65};
+  const End whole = run(with_share("whole", 1));
+  try {
+    run(with_share("raised", 0.03));
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kBadInput);
+    EXPECT_THAT(error.what(), HasSubstr("of the 96 training samples are bad ("));
+    EXPECT_THAT(error.what(), HasSubstr("data.max_bad_share allows 2 of them (3.00 %). They are listed in " +
+                                        (folder_ / "raised/bad_samples.tsv").string()));
+    EXPECT_THAT(error.what(), HasSubstr("cut short. Repair the data, or raise data.max_bad_share"));
+  }
+  ASSERT_FALSE(std::filesystem::is_empty(folder_ / "raised/checkpoints"));
+  const config::StageFile raised = with_share("raised", 0.06);
+  testing::ToyJob job(raised, alone_);
+  job.train = std::make_shared<testing::WithBadSamples>(job.train, bad_);
+  Trainer trainer = job.trainer();
+  EXPECT_GT(trainer.progress().step, 0);
+  EXPECT_EQ(trainer.run(), ExitCode::kDone);
+  EXPECT_EQ(trainer.state().hash(), whole.hash);
+  EXPECT_EQ(trainer.progress().bad_samples, bad_);
 }
 
 TEST_F(TrainerTest, RefusesToGoOnWithAnotherConfiguration) {
