@@ -12,15 +12,16 @@
 namespace cosub::tools {
 namespace {
 
-constexpr auto kInterval = std::chrono::milliseconds(100);
+constexpr std::chrono::milliseconds kLiveInterval{100};
 
 }  // namespace
 
-std::string line_of(const std::string& what, const ImageProgress& progress, bool colour) {
+std::string line_of(const std::string& what, const ImageProgress& progress, Bar bar) {
   const double share =
       progress.of > 0 ? static_cast<double>(progress.done) / static_cast<double>(progress.of) : 0.0;
-  std::string line = fmt::format("{}  {} {:>3.0f} %  {}/{} images", what, progress_bar(share, colour),
-                                 std::floor(100 * share), format_count(static_cast<double>(progress.done)),
+  const std::string drawn = bar == Bar::kNone ? "" : progress_bar(share, bar == Bar::kColour) + " ";
+  std::string line = fmt::format("{}  {}{:>3.0f} %  {}/{} images", what, drawn, std::floor(100 * share),
+                                 format_count(static_cast<double>(progress.done)),
                                  format_count(static_cast<double>(progress.of)));
   if (progress.done_now == 0 || progress.seconds <= 0) return line;
   const double rate = static_cast<double>(progress.done_now) / progress.seconds;
@@ -31,9 +32,10 @@ std::string line_of(const std::string& what, const ImageProgress& progress, bool
          fmt::format("  {} left", format_duration(static_cast<double>(progress.of - progress.done) / rate));
 }
 
-ProgressLine::ProgressLine(std::string what)
+ProgressLine::ProgressLine(std::string what, std::chrono::milliseconds interval)
     : what_(std::move(what)),
       is_terminal_(::isatty(STDERR_FILENO) != 0),
+      interval_(is_terminal_ ? kLiveInterval : interval),
       start_(std::chrono::steady_clock::now()),
       shown_(start_) {}
 
@@ -46,13 +48,16 @@ double ProgressLine::seconds() const {
 }
 
 void ProgressLine::show(ImageProgress progress) {
-  if (!is_terminal_) return;
   const auto now = std::chrono::steady_clock::now();
-  if (now - shown_ < kInterval) return;
+  if (now - shown_ < interval_) return;
   shown_ = now;
   progress.seconds = seconds();
+  if (!is_terminal_) {
+    fmt::print(stderr, "{}\n", line_of(what_, progress, Bar::kNone));
+    return;
+  }
   fmt::print(stderr, "\r{}\033[K",
-             fitting(line_of(what_, progress, false), line_of(what_, progress, true),
+             fitting(line_of(what_, progress, Bar::kPlain), line_of(what_, progress, Bar::kColour),
                      terminal_columns(STDERR_FILENO)));
   std::fflush(stderr);
 }

@@ -1,5 +1,5 @@
-// One live line on a terminal for a command that goes through many images: how far it is, how fast, how long
-// it still takes. Off a terminal it prints nothing.
+// How far a command is that goes through many images, how fast, how long it still takes: one live line on a
+// terminal, elsewhere (a batch job's log) a line a minute.
 #pragma once
 
 #include <chrono>
@@ -15,13 +15,17 @@ struct ImageProgress {
   double seconds = 0;           // that this call has run
 };
 
-/// "pack  ━━━━━━━━━━━─────────────   46 %  4,210/9,152 images  812 images/s  1.2 GiB  0:06 left"
-std::string line_of(const std::string& what, const ImageProgress& progress, bool colour);
+enum class Bar { kNone, kPlain, kColour };
 
-/// On stderr, at most ten times a second; gone again with the object. Used by one thread at a time.
+/// "pack  ━━━━━━━━━━━─────────────   46 %  4,210/9,152 images  812 images/s  1.2 GiB  0:06 left"
+std::string line_of(const std::string& what, const ImageProgress& progress, Bar bar);
+
+/// On stderr. On a terminal at most ten times a second, and gone again with the object. Used by one thread at
+/// a time.
 class ProgressLine {
  public:
-  explicit ProgressLine(std::string what);
+  /// `interval`: of the lines where stderr is no terminal.
+  explicit ProgressLine(std::string what, std::chrono::milliseconds interval = std::chrono::minutes(1));
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
@@ -31,6 +35,7 @@ class ProgressLine {
  private:
   std::string what_;
   bool is_terminal_;
+  std::chrono::milliseconds interval_;
   std::chrono::steady_clock::time_point start_, shown_;
 };
 

@@ -1,16 +1,13 @@
 #include "worker/tools/verify_samples.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <atomic>
-#include <cstdio>
 #include <exception>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #include "common/error.h"
+#include "worker/tools/progress_line.h"
 
 namespace cosub::tools {
 
@@ -20,7 +17,8 @@ std::map<std::int64_t, std::string> verify_samples(std::int64_t count, std::int6
   std::mutex mutex;
   std::map<std::int64_t, std::string> bad;
   std::exception_ptr error;
-  const bool shows_progress = ::isatty(STDERR_FILENO) != 0;
+  ProgressLine line("verify");
+  std::int64_t done = 0;
   const auto run = [&] {
     const CheckSample check = make_check();
     for (std::int64_t i; (i = next++) < count;) {
@@ -34,14 +32,15 @@ std::map<std::int64_t, std::string> verify_samples(std::int64_t count, std::int6
         error = std::current_exception();
         next = count;
       }
-      if (i % 1000 == 999 && shows_progress) fmt::print(stderr, "\r{} of {}", i + 1, count);
+      const std::lock_guard lock(mutex);
+      ++done;
+      line.show({.done = done, .of = count, .done_now = done});
     }
   };
   {
     std::vector<std::jthread> others;
     for (std::int64_t i = 0; i < threads; ++i) others.emplace_back(run);
   }
-  if (shows_progress) fmt::print(stderr, "\r\033[K");
   if (error) std::rethrow_exception(error);
   return bad;
 }

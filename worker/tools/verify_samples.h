@@ -13,7 +13,7 @@ namespace cosub::tools {
 using CheckSample = std::function<void(std::int64_t index)>;
 
 /// What is wrong, by sample, of `count` samples. Blocks; each of the threads calls `make_check` once. Shows
-/// progress on a terminal. Any other exception of a check ends the loop and is thrown here.
+/// progress on stderr. Any other exception of a check ends the loop and is thrown here.
 std::map<std::int64_t, std::string> verify_samples(std::int64_t count, std::int64_t threads,
                                                    const std::function<CheckSample()>& make_check);
 
