@@ -174,7 +174,9 @@ const Fields<ExchangeConfig>& exchange_fields() {
                enumeration<Compress>({{"none", Compress::kNone}, {"bf16", Compress::kBf16}}),
                "bf16: half the bytes between the ranks, each sum in float32; needs reduction: fast")
           .add("error_feedback", &ExchangeConfig::error_feedback, flag(),
-               "compress: what rounding took away is added to the rank's next gradients");
+               "compress: what rounding took away is added to the rank's next gradients; a checkpoint holds "
+               "it, 4 bytes "
+               "for each parameter and rank");
   return fields;
 }
 

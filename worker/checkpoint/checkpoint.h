@@ -2,6 +2,7 @@
 //   model.safetensors       parameters and buffers, timm's names
 //   ema.safetensors         the same, averaged (only with EMA)
 //   optimizer-0.safetensors exp_avg.NAME, exp_avg_sq.NAME
+//   exchange-R.safetensors  lost.I.NAME: what rounding lost on rank R (only with exchange.error_feedback)
 //   state.json              counters, identity, whatever the trainer hands over
 //   MANIFEST.json           size and XXH3-64 of every file above, and of itself
 // Written into .step-S.attempt-N/, fsynced; then MANIFEST, fsynced; the fence checked; renamed (never onto an

@@ -21,6 +21,12 @@ class BucketExchange {
   /// The vector [n] that holds the sum over all ranks wherever exchange has been; its place may differ from
   /// step to step.
   virtual at::Tensor total(const std::vector<at::Tensor>& sums) = 0;
+
+  /// After the exchange of all buckets; applies: [] bool, on the sums' device: false for a step that is left
+  /// out, which must leave nothing to those after it.
+  virtual void settle(const at::Tensor& /*applies*/) {}
+  /// What this rank keeps from step to step, [n] each, live: part of a checkpoint.
+  virtual std::vector<at::Tensor> kept() const { return {}; }
 };
 
 inline at::Tensor part_of(const at::Tensor& whole, Range range) {

@@ -13,18 +13,25 @@ at::Tensor as_bytes(const at::Tensor& tensor) {
 CompressedExchange::CompressedExchange(Communicator& communicator, Options options)
     : communicator_(communicator), options_(std::move(options)) {
   if (!options_.has_leaves) zeros_ = at::zeros({options_.size}, options_.tensor);
-  if (options_.error_feedback) lost_ = at::zeros({options_.size}, options_.tensor);
+  if (!options_.error_feedback) return;
+  lost_ = at::zeros({options_.size}, options_.tensor);
+  losing_ = at::zeros_like(lost_);
 }
 
 at::Tensor CompressedExchange::rounded(const at::Tensor& part, Range range) {
   if (!lost_.defined()) return part.to(at::kBFloat16);
-  at::Tensor lost = part_of(lost_, range);
-  const at::Tensor wanted = part + lost;
+  const at::Tensor wanted = part + part_of(lost_, range);
   const at::Tensor sent = wanted.to(at::kBFloat16);
-  // A step that is not finite is left out; what it would leave here would break all that follow.
-  const at::Tensor rest = wanted - sent;
-  lost.copy_(at::where(rest.isfinite(), rest, at::zeros_like(rest)));
+  part_of(losing_, range).copy_(wanted - sent);
   return sent;
+}
+
+void CompressedExchange::settle(const at::Tensor& applies) {
+  if (lost_.defined()) at::where_out(lost_, applies, losing_, lost_);
+}
+
+std::vector<at::Tensor> CompressedExchange::kept() const {
+  return lost_.defined() ? std::vector{lost_} : std::vector<at::Tensor>{};
 }
 
 void CompressedExchange::exchange(std::size_t bucket, const std::vector<at::Tensor>& sums,

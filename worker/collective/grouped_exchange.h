@@ -25,6 +25,15 @@ class GroupedExchange final : public BucketExchange {
   at::Tensor total(const std::vector<at::Tensor>& sums) override {
     return over_places_->total({over_bundles_->total(sums)});
   }
+  void settle(const at::Tensor& applies) override {
+    over_bundles_->settle(applies);
+    over_places_->settle(applies);
+  }
+  std::vector<at::Tensor> kept() const override {
+    std::vector<at::Tensor> kept = over_bundles_->kept();
+    for (const at::Tensor& tensor : over_places_->kept()) kept.push_back(tensor);
+    return kept;
+  }
 
  private:
   std::unique_ptr<Communicator> column_;  // outlives over_bundles_, which uses it

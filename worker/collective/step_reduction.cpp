@@ -176,6 +176,11 @@ at::Tensor StepReduction::finish() {
   return exchange_->total(sums_.sums());
 }
 
+void StepReduction::settle(const at::Tensor& applies) {
+  const at::NoGradGuard no_grad;
+  exchange_->settle(applies);
+}
+
 std::chrono::duration<double> StepReduction::take_exchange_time() {
   const auto in_line = std::exchange(inline_time_, {});
   return thread_ ? in_line + thread_->take_busy() : in_line;

@@ -69,6 +69,12 @@ class StepReduction {
   /// Collective. The sum over all microbatches, [n]; valid until the next begin. What is not ready yet is
   /// taken as ready. CollectiveError naming step and bucket when a rank does not come.
   at::Tensor finish();
+  /// After finish; applies: [] bool, on the sum's device: whether the step is used or left out. With error
+  /// feedback what its rounding lost counts from now on, or never; otherwise nothing happens.
+  void settle(const at::Tensor& applies);
+  /// What this rank keeps from step to step, [n] each, live, to be saved and set between steps: nothing but
+  /// with error feedback.
+  std::vector<at::Tensor> kept() const { return exchange_->kept(); }
 
   const std::vector<Range>& buckets() const { return options_.buckets; }
   bool overlaps() const { return thread_ != nullptr || stream_ != nullptr; }

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <string>
+#include <vector>
 
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/collective/communicator.h"
@@ -23,6 +24,18 @@ void add_tensors(checkpoint::Snapshot& snapshot, FlatState& state, Optimizer& op
 /// The reverse. DataError (`where`, tensor) when a tensor is missing or has another shape.
 void restore_tensors(const checkpoint::Snapshot& snapshot, FlatState& state, Optimizer& optimizer, Ema* ema,
                      const std::string& where);
+
+/// Collective. What the exchange of every rank keeps (TrainStep::kept), in rank 0's snapshot: exchange-R for
+/// rank R, with lost.I.NAME for the I-th tensor's part of the parameter NAME. Nothing where nothing is kept.
+void add_kept(checkpoint::Snapshot& snapshot, collective::Communicator& communicator, const FlatState& state,
+              const std::vector<at::Tensor>& kept);
+
+/// Collective, the reverse; `snapshot` is rank 0's, nullptr on the others and where there is none. On another
+/// number of ranks than before, rank 0 gets the sum of all, which is what the gradients still lack; with
+/// sync_batchnorm, whose groups round twice, all begin with zeros then, as on ranks that have nothing in the
+/// snapshot. DataError (`where`, tensor) as restore_tensors, on all ranks alike.
+void restore_kept(const checkpoint::Snapshot* snapshot, collective::Communicator& communicator,
+                  const FlatState& state, const std::vector<at::Tensor>& kept, const std::string& where);
 
 /// Collective: rank 0's parameters, buffers, moments and average to everybody.
 void broadcast_state(collective::Communicator& communicator, FlatState& state, Optimizer* optimizer,

@@ -227,7 +227,9 @@ void TrainStep::decide() {
   results_[StepResults::kFinite].copy_(finite);
   if (stage_.non_finite == config::NonFinite::kStop) alive_.logical_and_(finite);
   const at::Tensor factor = clip_factor(norm, stage_.optimizer.clip_norm);
-  scalars_.at(UpdateScalars::kApplies).copy_(alive_.logical_and(finite));
+  const at::Tensor applies = alive_.logical_and(finite);
+  reduction_->settle(applies);
+  scalars_.at(UpdateScalars::kApplies).copy_(applies);
   scalars_.at(UpdateScalars::kGradientFactor).copy_(factor);
   scalars_.at(UpdateScalars::kGradientNorm).copy_(norm * factor);
 }

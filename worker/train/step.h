@@ -77,6 +77,9 @@ class TrainStep {
 
   /// The vector after the last run: its gradients are the reduced ones, clipped.
   const at::Tensor& vector() const { return reduced_; }
+  /// What this rank's exchange keeps from step to step, each laid out as vector(), live: to be saved and set
+  /// between steps. Nothing but with exchange.error_feedback; as many on all ranks.
+  std::vector<at::Tensor> kept() const { return reduction_->kept(); }
   collective::StridedRange own_microbatches() const { return own_; }
   /// Seconds since the last call that gradients travelled, in the background or not.
   double take_exchange_seconds() { return reduction_->take_exchange_time().count(); }

@@ -35,7 +35,7 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
   on_all_ranks(job_.communicator, "choosing the decoder",
                [this] { make_decoder_ = choose_decoder(job_.stage().data, job_.device); });
   build_model();
-  restore();
+  const std::optional<checkpoint::Snapshot> snapshot = restore();
   check_equal_on_all_ranks(job_.communicator, state_->hash(), "the hash of the parameters at the start");
   if (job_.is_root()) csv_.emplace(job_.folder.metrics_csv(), progress_.step);
   step_.emplace(
@@ -52,6 +52,8 @@ Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::share
                        .graph = make_step_graph(job_.stage(), job_.device, job_.communicator.world_size()),
                        .late_results = job_.late_results},
       job_.stage(), job_.stream);
+  restore_kept(snapshot ? &*snapshot : nullptr, job_.communicator, *state_, step_->kept(),
+               checkpoint_of(progress_.step));
   clock_.on_enter([this](Phase phase) { entered(phase); });
   step_->set_skipped_steps(progress_.skipped_steps);
 }
@@ -123,19 +125,24 @@ void Trainer::build_model() {
   }
 }
 
-void Trainer::restore() {
+std::string Trainer::checkpoint_of(std::int64_t step) const {
+  return fmt::format("{}/step-{:09d}", job_.folder.checkpoints().string(), step);
+}
+
+std::optional<checkpoint::Snapshot> Trainer::restore() {
   std::string state_text;
+  std::optional<checkpoint::Snapshot> snapshot;
   on_all_ranks(job_.communicator, "loading the newest checkpoint", [&] {
     if (!job_.is_root()) return;
-    std::optional<checkpoint::Snapshot> snapshot = store_->load_newest();
+    snapshot = store_->load_newest();
     if (!snapshot) return;
-    std::string where = fmt::format("{}/step-{:09d}", job_.folder.checkpoints().string(), snapshot->step);
+    const std::string where = checkpoint_of(snapshot->step);
     from_state(snapshot->state, job_.file, training_set_, where);
     restore_tensors(*snapshot, *state_, *optimizer_, ema(), where);
     state_text = snapshot->state.dump();
   });
   state_text = text_of_rank_0(job_.communicator, state_text, "progress of the newest checkpoint");
-  if (state_text.empty()) return;
+  if (state_text.empty()) return snapshot;
   progress_ =
       from_state(nlohmann::json::parse(state_text), job_.file, training_set_, "the newest checkpoint");
   checkpoint_step_ = progress_.step;
@@ -143,6 +150,7 @@ void Trainer::restore() {
   broadcast_state(job_.communicator, *state_, optimizer_.get(), ema());
   job_.telemetry.checkpoint_done(checkpoint_step_);
   if (job_.is_root()) spdlog::info("going on from the checkpoint of step {}", progress_.step);
+  return snapshot;
 }
 
 ExitCode Trainer::run() {
@@ -394,11 +402,12 @@ bool Trainer::checkpoint_due() const {
 
 void Trainer::commit_checkpoint() {
   job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kCheckpoint});
+  checkpoint::Snapshot snapshot;
+  add_kept(snapshot, job_.communicator, *state_, step_->kept());
   if (job_.is_root()) {
     std::string phase = job_.telemetry.progress().phase;
     job_.telemetry.set_phase("checkpointing");
     clock_.timed(Phase::kCheckpoint, [&] {
-      checkpoint::Snapshot snapshot;
       snapshot.step = progress_.step;
       snapshot.state = to_state(
           progress_, job_.file, training_set_,

@@ -45,7 +45,8 @@ class Trainer {
   void check_batch() const;
   void entered(Phase phase);
   void build_model();
-  void restore();
+  /// Rank 0 gets the checkpoint that it went on from.
+  std::optional<checkpoint::Snapshot> restore();
   bool train();
   data::BadShare::Options bad_share_options() const;
   data::TrainLoader open_loader(std::int64_t first_step, std::int64_t end_step) const;
@@ -62,6 +63,7 @@ class Trainer {
   void add_bad_samples(const StepOutcome& outcome);
   void log_interval(const StepOutcome& outcome);
   bool checkpoint_due() const;
+  std::string checkpoint_of(std::int64_t step) const;
   void commit_checkpoint();
   bool validation_due() const;
   EvalResult validate();

@@ -217,24 +217,44 @@ TEST(CompressedReductionTest, error_feedback_makes_up_for_the_first_rounding_ove
       reduction->begin(step);
       reduction->add(testing::world().rank(), leaf);
       sent += reduction->finish()[0].item<double>() / static_cast<double>(world_size);
+      reduction->settle(at::ones({}, at::kBool));
     }
     EXPECT_NEAR(sent, feedback ? 64 * (1 + 1.0 / 1024) : 64, feedback ? 0.04 : 1e-9);
   }
 }
 
-TEST(CompressedReductionTest, error_feedback_forgets_a_step_that_is_not_finite) {
+/// One infinite number is enough for a step to be left out; what rounding the large, finite others lost must
+/// be forgotten as well, and what was lost before must be kept.
+TEST(CompressedReductionTest, error_feedback_forgets_a_step_that_is_left_out) {
   if (testing::world().world_size() == 1) GTEST_SKIP() << "nothing is rounded on one rank";
-  const auto reduction =
-      make_step_reduction(testing::world(), {.kind = config::Reduction::kFast,
-                                             .num_microbatches = testing::world().world_size(),
-                                             .size = 8,
-                                             .compress = true,
-                                             .first_exact = 8,
-                                             .error_feedback = true});
-  for (const float number : {INFINITY, NAN, 1.0F}) {
-    reduction->begin(0);
-    reduction->add(testing::world().rank(), at::full({8}, number));
-    EXPECT_EQ(reduction->finish().isfinite().all().item<bool>(), number == 1.0F);
+  const auto sums_of = [](const std::vector<at::Tensor>& leaves) {
+    const auto reduction =
+        make_step_reduction(testing::world(), {.kind = config::Reduction::kFast,
+                                               .num_microbatches = testing::world().world_size(),
+                                               .size = 8,
+                                               .compress = true,
+                                               .first_exact = 8,
+                                               .error_feedback = true});
+    std::vector<at::Tensor> sums;
+    for (std::size_t step = 0; step < leaves.size(); ++step) {
+      reduction->begin(static_cast<std::int64_t>(step));
+      reduction->add(testing::world().rank(), leaves[step]);
+      const at::Tensor sum = reduction->finish(), finite = sum.isfinite().all();
+      if (finite.item<bool>()) sums.push_back(sum.clone());
+      reduction->settle(finite);
+    }
+    return sums;
+  };
+  const at::Tensor leaf = at::full({8}, 1.0 + 1.0 / 256);
+  for (const float number : {INFINITY, NAN}) {
+    at::Tensor broken = at::full({8}, 1e6 + 1);
+    broken[3] = number;
+    const auto with = sums_of({leaf, broken, leaf, leaf}), without = sums_of({leaf, leaf, leaf});
+    ASSERT_EQ(with.size(), 3u);
+    ASSERT_EQ(without.size(), 3u);
+    EXPECT_FALSE(without[0].equal(without[1]));  // what was lost shows
+    for (std::size_t i = 0; i < with.size(); ++i)
+      EXPECT_TRUE(with[i].equal(without[i])) << number << ", " << i;
   }
 }
 
