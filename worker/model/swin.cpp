@@ -1,4 +1,5 @@
 #include "worker/model/arch.h"
+#include "worker/model/constant.h"
 #include "worker/model/families.h"
 #include "worker/model/layers.h"
 #include "worker/model/resample.h"
@@ -91,27 +92,33 @@ class WindowAttention : public torch::nn::Module {
     proj_ = add_layer<Linear>(*this, "proj", dim, dim);
   }
 
-  at::Tensor forward(const at::Tensor& x) const {  // [N, side, side, C] -> same
+  at::Tensor forward(const at::Tensor& x) {  // [N, side, side, C] -> same
     const at::Tensor in = windows_.split(x);
     const std::int64_t rows = in.size(0), count = in.size(1), area = in.size(2), dim = in.size(3);
     const at::Tensor qkv = qkv_->forward(in)
                                .reshape({rows, count, area, 3, num_heads_, dim / num_heads_})
                                .permute({3, 0, 1, 4, 2, 5});  // [3, N, windows, heads, area, head_dim]
-    const at::Tensor out = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias());
+    // LibTorch's fused kernels take four dimensions: windows go to the heads where each has a mask of its
+    // own, else to the rows, which moves nothing in memory.
+    const std::int64_t first = mask_.defined() ? 1 : 0;
+    const auto folded = [&](std::int64_t i) { return qkv[i].flatten(first, first + 1); };
+    const at::Tensor out = at::scaled_dot_product_attention(folded(0), folded(1), folded(2), bias())
+                               .reshape({rows, count, num_heads_, area, dim / num_heads_});
     return windows_.merge(proj_->forward(out.transpose(2, 3).flatten(3)));
   }
 
  private:
-  at::Tensor bias() const {  // [1 or windows, heads, area, area]
-    const at::Tensor by_pair = table_.index_select(0, index_.to(table_.device()));
+  at::Tensor bias() {  // [1, heads or windows * heads, area, area]
+    const at::Tensor by_pair = table_.index_select(0, index_.beside(table_));
     const at::Tensor bias =
-        by_pair.reshape({windows_.area(), windows_.area(), num_heads_}).permute({2, 0, 1});
-    return mask_.defined() ? bias + mask_.to(bias.options()) : bias.unsqueeze(0);
+        by_pair.reshape({windows_.area(), windows_.area(), num_heads_}).permute({2, 0, 1}).unsqueeze(0);
+    return mask_.defined() ? (bias + mask_.beside(table_)).flatten(0, 1).unsqueeze(0) : bias;
   }
 
   std::int64_t num_heads_;
   Windows windows_;
-  at::Tensor index_, mask_, table_;
+  Constant index_, mask_;
+  at::Tensor table_;
   std::shared_ptr<Linear> qkv_, proj_;
 };
 

@@ -2,6 +2,7 @@
 #include <numbers>
 
 #include "worker/model/arch.h"
+#include "worker/model/constant.h"
 #include "worker/model/families.h"
 #include "worker/model/layers.h"
 
@@ -63,8 +64,8 @@ class FourierPositions : public torch::nn::Module {
   FourierPositions(std::int64_t dim, std::int64_t side) : features_(features(side)) {
     projection_ = add_layer<Pointwise>(*this, "token_projection", 2 * kHidden, dim);
   }
-  at::Tensor forward() const {  // [1, side * side, dim]
-    return projection_->forward(features_.to(projection_->weight.options())).unsqueeze(0);
+  at::Tensor forward() {  // [1, side * side, dim]
+    return projection_->forward(features_.beside(projection_->weight)).unsqueeze(0);
   }
 
  private:
@@ -81,7 +82,7 @@ class FourierPositions : public torch::nn::Module {
     return at::cat({rows, columns}, 2).flatten(0, 1);
   }
 
-  at::Tensor features_;
+  Constant features_;
   std::shared_ptr<Pointwise> projection_;
 };
 

@@ -50,6 +50,7 @@ class CudaStepGraph final : public StepGraph {
     if (captured_) return graph_->replay();
     on_own_stream(work);
   }
+  bool captured() const override { return captured_; }
 
  private:
   /// After what the current stream has queued, and before what it queues from now on. The backward pass

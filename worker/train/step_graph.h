@@ -20,6 +20,9 @@ class StepGraph {
   /// the contents of memory that was there before: it reads no number of the host's that changes, waits for
   /// nothing, and the tensors that it leaves to others stay where they are.
   virtual void run(const std::function<void()>& work) = 0;
+  /// Whether the work has been captured, so that run() launches it as one; false before, and where it cannot
+  /// be.
+  virtual bool captured() const = 0;
 };
 
 /// Of the module cosub_graph. nullptr where a step has to be launched kernel by kernel: on a CPU, with

@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "tests/worker/model/models.h"
+#include "worker/model/constant.h"
 
 namespace cosub::model {
 namespace {
@@ -135,6 +136,27 @@ TEST(Forward, TwoViewsGiveTwiceTheRows) {
     const at::Tensor images = at::randn({4, 1, config.image_size, config.image_size});
     EXPECT_EQ(backbone->forward(images).sizes(), (std::vector<std::int64_t>{8, 5}));
   }
+}
+
+TEST(ConstantTensor, FollowsTheParameterOnceAndIsUsableInAnyMode) {
+  Constant table(at::arange(4, at::kLong)), mask(at::ones({2}));
+  const at::Tensor on_cpu = at::ones({1}),
+                   elsewhere = at::ones({1}, at::dtype(at::kDouble).device(at::kMeta));
+  EXPECT_TRUE(mask.beside(on_cpu).is_same(mask.beside(on_cpu)));
+  {
+    const c10::InferenceMode evaluating;
+    table.beside(elsewhere);
+    mask.beside(elsewhere);
+  }
+  for (Constant* constant : {&table, &mask}) {
+    const at::Tensor once = constant->beside(elsewhere);
+    EXPECT_TRUE(once.is_meta());
+    EXPECT_FALSE(once.is_inference());
+    EXPECT_TRUE(constant->beside(elsewhere).is_same(once));
+    EXPECT_TRUE(constant->beside(on_cpu).is_cpu());
+  }
+  EXPECT_EQ(mask.beside(elsewhere).scalar_type(), at::kDouble);
+  EXPECT_EQ(table.beside(elsewhere).scalar_type(), at::kLong);
 }
 
 TEST(TimmConfig, ReadsBackAsTheSameModel) {

@@ -2,7 +2,10 @@
 // the CPU's own twins of both: neither may show in any number.
 #include <ATen/Context.h>
 #include <ATen/record_function.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <set>
 
 #include "common/error.h"
 #include "tests/support/emulated_kernels.h"
@@ -20,14 +23,15 @@ class Replay final : public StepGraph {
  public:
   void run(const std::function<void()>& work) override {
     if (++num_runs_ <= kWarmUp) return work();
-    if (!captured_) captured_ = work;
-    captured_();
+    if (!work_) work_ = work;
+    work_();
   }
+  bool captured() const override { return static_cast<bool>(work_); }
 
  private:
   static constexpr int kWarmUp = 2;
   int num_runs_ = 0;
-  std::function<void()> captured_;
+  std::function<void()> work_;
 };
 
 struct Mode {
@@ -74,7 +78,7 @@ class StepModes : public ::testing::Test {
     std::string hash;
     at::Tensor average;
     std::vector<StepOutcome> outcomes;
-    bool diverged = false;
+    bool diverged = false, captured = false;
   };
 
   Trained train(const config::StageConfig& stage, Mode mode, std::int64_t steps) {
@@ -84,13 +88,16 @@ class StepModes : public ::testing::Test {
     const auto optimizer = make_optimizer(stage.optimizer, state);
     Ema ema(state.values(), stage.ema, /*warmup=*/true);
     PhaseClock clock;
+    std::unique_ptr<StepGraph> graph = mode.graph ? make_graph(stage) : nullptr;
+    const StepGraph* const replays = graph.get();  // as long as the step is there
+    EXPECT_EQ(replays != nullptr, mode.graph) << "no graph to compare with: see the log";
     TrainStep step({.model = *model,
                     .state = state,
                     .optimizer = *optimizer,
                     .ema = &ema,
                     .communicator = *communicator_,
                     .clock = clock,
-                    .graph = mode.graph ? make_graph(stage) : nullptr,
+                    .graph = std::move(graph),
                     .late_results = mode.late},
                    stage, 1);
     Trained trained;
@@ -108,6 +115,7 @@ class StepModes : public ::testing::Test {
     } catch (const NonFiniteError&) {
       trained.diverged = true;
     }
+    trained.captured = replays != nullptr && replays->captured();
     trained.hash = state.hash();
     trained.average = ema.average().clone();
     return trained;
@@ -144,7 +152,9 @@ TEST_F(StepModes, GraphAndLateResultsGiveTheSameBitsInEveryFamily) {
     const Trained wanted = train(stage(model, "adamw"), kPlain, 5);
     EXPECT_EQ(wanted.outcomes.back().bad_samples, 4 * kMicrobatches);
     EXPECT_TRUE(wanted.outcomes[3].word.stop && wanted.outcomes[2].word.checkpoint);
-    expect_same(train(stage(model, "adamw"), kBoth, 5), wanted, model.name);
+    const Trained found = train(stage(model, "adamw"), kBoth, 5);
+    EXPECT_TRUE(found.captured) << model.name;
+    expect_same(found, wanted, model.name);
   }
 }
 
@@ -216,6 +226,47 @@ TEST_F(StepModes, AStepReadsNoNumberOfTheDevice) {
   at::removeCallback(count);
 }
 
+std::set<std::string> constants_read;  // by which operators
+
+std::unique_ptr<at::ObserverContext> look_for_constants(const at::RecordFunction& function) {
+  for (const c10::IValue& input : function.inputs()) {
+    if (!input.isTensor() || !input.toTensor().defined()) continue;
+    const at::Tensor& tensor = input.toTensor();
+    if (tensor.scalar_type() == at::kFloat && tensor.dim() > 0) constants_read.insert(function.name());
+  }
+  return nullptr;
+}
+
+/// What lies on the host would be copied in every step, which waits for a GPU and cannot be captured. Here
+/// the model is in float64, so that a float32 tensor is one that did not follow it.
+TEST_F(StepModes, AModelsConstantsFollowItOnce) {
+  for (const config::ModelConfig& config : model::small_models()) {
+    const auto model = model::create(config, 5);
+    model->train();
+    for (const auto& [name, tensor] : model::state_of(*model)) {
+      at::Tensor live = tensor;
+      if (live.is_floating_point()) live.set_data(live.to(at::kDouble));
+    }
+    const at::Tensor statistics = at::zeros({model->batch_statistics().size()}, at::kDouble);
+    model->batch_statistics().write_to(statistics);
+    model::Pass pass;
+    pass.images = kImages;
+    const at::Tensor images = microbatch(config, 0, 0).images.to(at::kDouble);
+    const auto run = [&] {
+      model->seam().begin(pass);
+      model->forward(images).sum().backward();
+    };
+    run();
+    const auto look = at::addGlobalCallback(
+        at::RecordFunctionCallback(look_for_constants).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+    at::zeros({2}, at::kFloat).sum();
+    EXPECT_TRUE(std::exchange(constants_read, {}).contains("aten::sum"));
+    run();
+    at::removeCallback(look);
+    EXPECT_EQ(std::exchange(constants_read, {}), std::set<std::string>()) << config.name;
+  }
+}
+
 /// The real ones. Warm-up, capture and replays, in float32 and under autocast.
 TEST_F(StepModes, OnAGpuAreBitForBitThoseOfSingleKernels) {
   if (!collective::gpu_present()) GTEST_SKIP() << "no CUDA graph was run: this host has no GPU";
@@ -232,7 +283,12 @@ TEST_F(StepModes, OnAGpuAreBitForBitThoseOfSingleKernels) {
         same.precision = precision;
         same.non_finite = config::NonFinite::kSkip;
         broken_step_ = 5;
-        expect_same(train(same, kBoth, 8), train(same, kPlain, 8), model.name + " " + rule);
+        const std::string where = fmt::format("{} {} {}", model.name, rule,
+                                              precision == config::Precision::kBf16 ? "bf16" : "fp32");
+        const Trained found = train(same, kBoth, 8);
+        // Else both were launched kernel by kernel, and would agree whatever a graph does.
+        EXPECT_TRUE(found.captured) << where;
+        expect_same(found, train(same, kPlain, 8), where);
       }
     }
   }
