@@ -53,6 +53,10 @@ std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& path
   return tensors;
 }
 
+std::map<std::string, std::string> read_metadata(const std::filesystem::path& path) {
+  return safetensors::File(path).header().metadata;
+}
+
 void write_tensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
                    const std::map<std::string, std::string>& metadata) {
   std::vector<at::Tensor> alive;

@@ -13,6 +13,9 @@ namespace cosub::model {
 /// All tensors of a file by name, on CPU. DataError or IoError naming the file.
 std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& path);
 
+/// The header's own text, by key; empty where there is none. DataError or IoError naming the file.
+std::map<std::string, std::string> read_metadata(const std::filesystem::path& path);
+
 /// Writes a new file (IoError when it exists), names sorted, so that equal tensors give equal bytes.
 void write_tensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
                    const std::map<std::string, std::string>& metadata = {});

@@ -1,5 +1,7 @@
 #include "worker/tools/bench_commands.h"
 
+#include <fmt/format.h>
+
 #include <map>
 #include <memory>
 #include <string>
@@ -7,6 +9,7 @@
 #include "worker/tools/bench_allreduce.h"
 #include "worker/tools/bench_optimizer.h"
 #include "worker/tools/bench_step.h"
+#include "worker/train/recorded_step.h"
 
 namespace cosub::tools {
 namespace {
@@ -20,6 +23,16 @@ void add_place(CLI::App& app, std::int64_t& threads, std::string& device) {
   app.add_option("--device", device, "auto, cpu or cuda; auto: GPUs where every rank has one")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
+}
+
+/// As the configuration has it.
+CLI::Validator share_below_one() {
+  return {[](std::string& text) {
+            double value = 0;
+            const bool fits = CLI::detail::lexical_cast(text, value) && value >= 0 && value < 1;
+            return fits ? std::string() : fmt::format("found {}; allowed: a number >= 0 and < 1", text);
+          },
+          "SHARE"};
 }
 
 void add_stage(CLI::App& sub, BenchStepOptions& options) {
@@ -47,13 +60,15 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
       ->check(CLI::Range(0.0, 0.999))
       ->capture_default_str();
   sub.add_option("--precision", stage.precision, "fp32, tf32 or bf16 (fp32)")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, config::Precision>{{"fp32", config::Precision::kFp32},
-                                                   {"tf32", config::Precision::kTf32},
-                                                   {"bf16", config::Precision::kBf16}}));
+      ->transform(CLI::CheckedTransformer(train::kPrecisionNames));
+  sub.add_option("--loss", stage.cosub.loss, "bce or ce (bce)")
+      ->transform(CLI::CheckedTransformer(train::kLossNames));
+  sub.add_option("--optimizer", stage.optimizer.name, "adamw, lamb or sgd")
+      ->check(CLI::IsMember({"adamw", "lamb", "sgd"}))
+      ->capture_default_str();
   sub.add_flag("--cosub,!--baseline", stage.cosub.enabled, "two views of each image (default), or one");
   sub.add_option("--ema", stage.ema, "decay of the moving average; 0: none")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(share_below_one())
       ->capture_default_str();
   sub.add_flag("--cuda-graph,!--no-cuda-graph", stage.cuda_graph,
                "a GPU gets a step as one graph (default), or kernel by kernel");
@@ -158,7 +173,7 @@ void add_optimizer(CLI::App& bench, Chosen& chosen) {
       ->capture_default_str();
   sub->add_option("--steps", options->steps)->check(CLI::PositiveNumber)->capture_default_str();
   sub->add_option("--ema", options->ema, "decay of the moving average; 0: none")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(share_below_one())
       ->capture_default_str();
   add_place(*sub, options->threads, options->device);
   sub->add_option("--json", options->json, "write everything that was measured");

@@ -51,7 +51,7 @@ Rows time_rows(const StepMeasurements& found) {
   Rows rows = {{"", "min", "median", "max"}};
   rows.push_back(row("images/s", seconds.per(static_cast<double>(found.images_per_step)), 1, 2));
   rows.push_back(row("step, ms", seconds, 1e3, 1));
-  if (found.device != "cpu") return rows;  // the host only queues there: phases are told by --trace
+  if (!found.knows_phases()) return rows;
   for (const train::Phase phase :
        {train::Phase::kForward, train::Phase::kBackward, train::Phase::kReduce, train::Phase::kUpdate}) {
     const auto i = static_cast<std::size_t>(phase);
@@ -104,6 +104,8 @@ std::string exchange_text(const config::StageConfig& stage, const StepMeasuremen
 std::string bench_step_text(const BenchStepOptions& options, const StepMeasurements& found) {
   const auto bytes = [](std::int64_t count) { return format_bytes(static_cast<double>(count)); };
   return heading(options, found) + exchange_text(options.stage, found) + "\n" + table(time_rows(found)) +
+         (found.knows_phases() ? ""
+                               : "phases and exchange: the host only queues them; --trace shows them\n") +
          fmt::format(
              "\nmodel   {}\nmemory  {} resident after the first step, {} after the last, {} at most; a step "
              "adds up to {} of tensors{}\n",
@@ -115,10 +117,12 @@ std::string bench_step_text(const BenchStepOptions& options, const StepMeasureme
 nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasurements& found) {
   const config::StageConfig& stage = options.stage;
   const Spread seconds = Spread::of(found.seconds);
-  nlohmann::json phases = nlohmann::json::object();
-  for (std::size_t i = 0; i < train::kPhaseNames.size(); ++i) {
+  nlohmann::json phases, exchange_seconds;  // null: not known
+  for (std::size_t i = 0; found.knows_phases() && i < train::kPhaseNames.size(); ++i) {
     phases[std::string(train::kPhaseNames[i])] = Spread::of(of_phase(found, i)).json();
   }
+  if (found.knows_phases()) exchange_seconds = Spread::of(found.exchange_seconds).json();
+  const auto or_null = [](auto number) { return number > 0 ? nlohmann::json(number) : nlohmann::json(); };
   return {{"model", stage.model.name},
           {"image_size", stage.model.image_size},
           {"classes", stage.model.classes},
@@ -127,6 +131,8 @@ nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasur
           {"drop_rate", stage.model.drop_rate},
           {"cosub", stage.cosub.enabled},
           {"precision", name_of(stage.precision)},
+          {"optimizer", stage.optimizer.name},
+          {"loss", stage.cosub.loss == config::LossKind::kCe ? "ce" : "bce"},
           {"threads", stage.threads},
           {"ranks", found.world_size},
           {"device", found.device},
@@ -140,17 +146,17 @@ nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasur
           {"step_seconds", seconds.json()},
           {"seconds", found.seconds},
           {"phase_seconds", std::move(phases)},
-          {"exchange_seconds", Spread::of(found.exchange_seconds).json()},
+          {"exchange_seconds", std::move(exchange_seconds)},
           {"losses", found.losses},
           {"rank_flops_per_step", found.rank_flops_per_step},
           {"rank_flops", rank_flops(found)},
-          {"peak_flops", found.peak.flops},
+          {"peak_flops", or_null(found.peak.flops)},
           {"peak_origin", found.peak.origin},
           {"resident_bytes",
            {{"after_first_step", found.resident_after_first},
             {"after_last_step", found.resident_after_last},
             {"peak", found.resident_peak}}},
-          {"device_peak_bytes", found.device_peak},
+          {"device_peak_bytes", or_null(found.device_peak)},
           {"step_peak_bytes", found.step_peak_bytes}};
 }
 

@@ -25,6 +25,9 @@ struct StepMeasurements {
   std::int64_t resident_after_first = 0, resident_after_last = 0, resident_peak = 0;
   std::int64_t device_peak = 0;      // bytes of tensors on the GPU at most, with weights; 0: no GPU
   std::int64_t step_peak_bytes = 0;  // of tensors, beyond what is there between steps
+
+  /// Whether `phases` and `exchange_seconds` are what they say: a GPU's work is only queued in them.
+  bool knows_phases() const { return device == "cpu"; }
 };
 
 std::string bench_step_text(const BenchStepOptions& options, const StepMeasurements& found);

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <fstream>
 #include <iostream>
 
+#include "common/atomic_file.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/model/tensor_file.h"
@@ -21,11 +21,9 @@ config::ModelConfig named_config(const std::string& name, const std::vector<std:
   return config;
 }
 
-config::ModelConfig config_from_file(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  if (!file) throw IoError(fmt::format("{}: cannot be opened", path.string()));
-  const nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-  if (json.is_discarded()) throw ConfigError(fmt::format("{}: is not JSON", path.string()));
+config::ModelConfig config_from_text(const std::string& text, const std::string& where) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  if (json.is_discarded()) throw ConfigError(fmt::format("{}: is not JSON", where));
   return model::model_config_from_timm(json);
 }
 
@@ -61,8 +59,13 @@ void ModelArguments::declare(CLI::App& app) {
 }
 
 std::shared_ptr<model::Backbone> ModelArguments::build(const at::Tensor& input) const {
-  if (name.empty() && config.empty()) throw ConfigError("Name a model, or pass --config config.json");
-  config::ModelConfig wanted = config.empty() ? named_config(name, arch) : config_from_file(config);
+  const auto wanted_config = [this] {
+    if (!name.empty()) return named_config(name, arch);
+    if (!config.empty()) return config_from_text(read_file(config), config.string());
+    if (!recorded.empty()) return config_from_text(recorded, "the input's metadata model");
+    throw ConfigError("Name a model, or pass --config config.json");
+  };
+  config::ModelConfig wanted = wanted_config();
   if (input.size(2) != input.size(3)) throw DataError("input: images must be square [B, C, S, S]");
   std::map<std::string, at::Tensor> state = model::read_tensors(weights);
   wanted.classes = classes_of(state, weights);

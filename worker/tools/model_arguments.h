@@ -19,6 +19,7 @@ struct ModelArguments {
   std::vector<std::string> arch;  // key=value, lists as 2,2,1,1
   std::filesystem::path config;   // config.json in timm's format
   std::filesystem::path weights;  // safetensors
+  std::string recorded;           // config.json's text, for where neither `name` nor `config` is given
   bool float64 = false;
 
   /// Adds NAME, --arch, --config, --weights and --float64.

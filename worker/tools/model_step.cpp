@@ -6,6 +6,8 @@
 #include "worker/model/tensor_file.h"
 #include "worker/tools/model_arguments.h"
 #include "worker/train/cosub_loss.h"
+#include "worker/train/precision.h"
+#include "worker/train/recorded_step.h"
 
 namespace cosub {
 namespace {
@@ -16,6 +18,7 @@ struct Arguments {
   tools::ModelArguments model;
   std::filesystem::path input, output;
   config::CosubConfig cosub;
+  config::Precision precision = config::Precision::kFp32;
   double drop_rate = 0.0;
   model::DepthMode depth = model::DepthMode::kFixed;
   std::uint64_t stream = 0;
@@ -88,6 +91,26 @@ void add_batch_statistics(model::Backbone& backbone, const at::Tensor& flat, Ten
   }
 }
 
+/// What the input file says of its step holds wherever no option says otherwise.
+void complete(const CLI::App& app, Arguments& arguments) {
+  const train::RecordedStep recorded =
+      train::from_metadata(model::read_metadata(arguments.input), arguments.input.string());
+  const auto take = [&app](const char* option, auto& mine, const auto& theirs) {
+    if (app.count(option) == 0) mine = theirs;
+  };
+  arguments.model.recorded = recorded.model;
+  take("--loss", arguments.cosub.loss, recorded.cosub.loss);
+  take("--lambda", arguments.cosub.lambda, recorded.cosub.lambda);
+  take("--bce-reduction", arguments.cosub.bce_reduction, recorded.cosub.bce_reduction);
+  take("--cosub", arguments.cosub.enabled, recorded.cosub.enabled);
+  take("--share-stem", arguments.cosub.share_stem, recorded.cosub.share_stem);
+  take("--precision", arguments.precision, recorded.precision);
+  if (arguments.model.float64) arguments.precision = config::Precision::kFp32;
+  if (recorded.later_updates > 0)
+    fmt::print("the weights beside this file are those after {} more step(s) than the microbatch met\n",
+               recorded.later_updates);
+}
+
 void step(const Arguments& arguments) {
   const Tensors tensors = model::read_tensors(arguments.input);
   const at::ScalarType dtype = arguments.model.float64 ? at::kDouble : at::kFloat;
@@ -109,9 +132,15 @@ void step(const Arguments& arguments) {
   pass.share_stem = arguments.cosub.share_stem;
   pass.kept = kept_rows(arguments, tensors, *backbone, pass.images, pass.views);
   backbone->seam().begin(pass);
-  const at::Tensor logits = backbone->forward(input);
+  train::set_product_precision(arguments.precision);
+  const auto forward = [&] {
+    const train::AutocastScope autocast(arguments.precision, input.device());
+    return backbone->forward(input);
+  };
+  const at::Tensor logits = forward().to(dtype);
   const at::Tensor loss = train::cosub_loss(logits, target, arguments.cosub, arguments.cosub.lambda);
   loss.backward();
+  fmt::print("loss {}\n", loss.item<double>());
 
   Tensors output = {{"logits", logits}, {"loss", loss}};
   add_kept_rows(pass.kept, output);
@@ -126,26 +155,27 @@ constexpr const char* kHelp =
     "branch I\n"
     "keeps) and scale.I (one number); a branch without them keeps all rows. Without any, rows are drawn "
     "from\n"
-    "--drop-rate, --depth, --stream, --step and --microbatch as in training.\n"
+    "--drop-rate, --depth, --stream, --step and --microbatch as in training. A file of STAGE/non-finite/ "
+    "says "
+    "how its\n"
+    "step was computed (model, loss, lambda, precision ...); options given here go first.\n"
     "Output file: logits, loss, grad.NAME for each parameter, bn.NAME.mean and bn.NAME.var for each "
     "BatchNorm,\n"
     "kept.I and scale.I as used.";
 
 void declare(CLI::App& app, Arguments& arguments) {
-  const std::map<std::string, config::LossKind> losses = {{"bce", config::LossKind::kBce},
-                                                          {"ce", config::LossKind::kCe}};
-  const std::map<std::string, config::BceReduction> reductions = {{"mean", config::BceReduction::kMean},
-                                                                  {"sum", config::BceReduction::kSum}};
   const std::map<std::string, model::DepthMode> depths = {{"fixed", model::DepthMode::kFixed},
                                                           {"bernoulli", model::DepthMode::kBernoulli}};
   arguments.model.declare(app);
   app.add_option("--input", arguments.input, "safetensors file, see above")->required();
   app.add_option("--output", arguments.output, "safetensors file to write; must not exist")->required();
-  app.add_option("--loss", arguments.cosub.loss, "bce or ce")->transform(CLI::Transformer(losses));
+  app.add_option("--loss", arguments.cosub.loss, "bce or ce")->transform(CLI::Transformer(train::kLossNames));
   app.add_option("--lambda", arguments.cosub.lambda, "Weight of the other submodel's prediction, 0 to 1")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--bce-reduction", arguments.cosub.bce_reduction, "Over classes: mean or sum")
-      ->transform(CLI::Transformer(reductions));
+      ->transform(CLI::Transformer(train::kBceReductionNames));
+  app.add_option("--precision", arguments.precision, "fp32, tf32 or bf16 (fp32)")
+      ->transform(CLI::CheckedTransformer(train::kPrecisionNames));
   app.add_flag("--cosub,!--no-cosub", arguments.cosub.enabled,
                "Two views and the cosub loss (default), or one view");
   app.add_flag("--share-stem,!--no-share-stem", arguments.cosub.share_stem,
@@ -164,7 +194,10 @@ int run_model_step(int argc, char** argv) {
   Arguments arguments;
   CLI::App app(kHelp, "model step");
   declare(app, arguments);
-  return tools::run_tool(app, argc, argv, [&] { step(arguments); });
+  return tools::run_tool(app, argc, argv, [&] {
+    complete(app, arguments);
+    step(arguments);
+  });
 }
 
 }  // namespace cosub

@@ -9,6 +9,7 @@
 #include "tests/worker/train/toy_stage.h"
 #include "worker/collective/single_communicator.h"
 #include "worker/train/agreement.h"
+#include "worker/train/snapshot.h"
 #include "worker/train/stop_flag.h"
 #include "worker/train/trainer.h"
 
@@ -122,6 +123,67 @@ TEST_F(TrainerRanks, StopForBadSamplesAtTheSameStepAsOneRankDoes) {
   const std::string alone = why_stopped(stage(folder_ / "alone", testing::toy_vit()), alone_);
   EXPECT_THAT(alone, ::testing::HasSubstr("of the 96 training samples are bad"));
   EXPECT_EQ(why_stopped(stage(shared() / "bad", testing::toy_vit()), world()), alone);
+}
+
+/// What rounding lost on each rank is in the checkpoint.
+TEST_F(TrainerRanks, ResumeBitForBitWithErrorFeedback) {
+  if (world().world_size() == 1) return;  // nothing is rounded
+  const auto compressed = [this](const std::string& name) {
+    config::StageFile file = stage(shared() / name, testing::toy_vit());
+    file.stage.reduction = config::Reduction::kFast;
+    file.stage.exchange.compress = config::Compress::kBf16;
+    file.stage.exchange.error_feedback = true;
+    return file;
+  };
+  const std::string whole = run(compressed("whole"), world()).second;
+  const config::StageFile file = compressed("resumed");
+  request_stop();
+  EXPECT_EQ(run(file, world()).first, ExitCode::kInterrupted);
+  clear_stop();
+  EXPECT_EQ(run(file, world()).second, whole);
+}
+
+TEST_F(TrainerRanks, OnAnotherNumberOfRanksTheSumOfWhatRoundingLostIsKept) {
+  testing::ToyJob job(stage(shared() / "kept", testing::toy_vit()), world());
+  const auto model = model::create(job.job.stage().model, 5);
+  const FlatState state(*model);
+  const std::int64_t rank = world().rank(), world_size = world().world_size();
+  const auto numbers = [&](std::int64_t of_rank) {
+    return (at::arange(state.num_parameters() + 3, at::kFloat) + static_cast<double>(of_rank)).sin();
+  };
+  checkpoint::Snapshot snapshot;
+  add_kept(snapshot, world(), state, {numbers(rank)});
+  EXPECT_EQ(snapshot.files.size(), static_cast<std::size_t>(rank == 0 ? world_size : 0));
+  const auto of_parameters = [&](const at::Tensor& flat) {  // not what lies between and after them
+    std::vector<at::Tensor> parts;
+    for (const Slot& slot : state.parameters()) parts.push_back(FlatState::view(flat, slot).flatten());
+    return at::cat(parts);
+  };
+  const at::Tensor same = at::zeros_like(numbers(0)), other = at::zeros_like(same);
+  restore_kept(rank == 0 ? &snapshot : nullptr, world(), state, {same}, "here");
+  EXPECT_TRUE(of_parameters(same).equal(of_parameters(numbers(rank))));
+
+  if (rank == 0)
+    snapshot.files["exchange-" + std::to_string(world_size)] = snapshot.files.at("exchange-0");  // one more
+  restore_kept(rank == 0 ? &snapshot : nullptr, world(), state, {other}, "here");
+  at::Tensor wanted = at::zeros_like(same);
+  for (std::int64_t r = 0; rank == 0 && r <= world_size; ++r) wanted += numbers(r % world_size);
+  EXPECT_TRUE(of_parameters(other).equal(of_parameters(wanted)));
+}
+
+TEST_F(TrainerRanks, OneOfThemWritesTheMicrobatchThatIsNotFinite) {
+  config::StageFile file = stage(shared() / "diverges", testing::toy_vit());
+  file.stage.optimizer.lr = 1e30;
+  file.stage.optimizer.clip_norm = 0;
+  file.stage.schedule.warmup_epochs = 0;
+  EXPECT_THROW(run(file, world()), NonFiniteError);
+  world().barrier("the end of all");
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(file.stage_folder / "non-finite"))
+    names.push_back(entry.path().filename());
+  ASSERT_EQ(names.size(), 2u);
+  for (const std::string& name : names)
+    EXPECT_THAT(name, ::testing::HasSubstr("microbatch-0"));  // all are: the lowest
 }
 
 TEST_F(TrainerRanks, EvaluateEachImageOnceInUnevenSplits) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <set>
 
 #include "common/atomic_file.h"
 #include "common/error.h"
@@ -280,6 +281,45 @@ TEST_F(TrainerTest, WritesTheMicrobatchThatIsNotFinite) {
   EXPECT_EQ(tensors.at("input").sizes(), (std::vector<std::int64_t>{4, 1, 14, 14}));
   EXPECT_EQ(tensors.at("target").sizes(), (std::vector<std::int64_t>{4, 4}));
   EXPECT_EQ(tensors.at("kept.0").numel(), 6);  // of 2 x 4 rows at a drop rate of 0.25
+}
+
+/// A file where the folder should be stands for whatever can go wrong there.
+TEST_F(TrainerTest, WhatCannotBeExplainedTakesNoErrorsPlaceAndEndsNoRun) {
+  for (const config::NonFinite rule : {config::NonFinite::kStop, config::NonFinite::kSkip}) {
+    const bool stops = rule == config::NonFinite::kStop;
+    config::StageFile file = stage(stops ? "stops" : "skips", testing::toy_vit(), 9);
+    file.stage.optimizer.lr = 1e30;
+    file.stage.optimizer.clip_norm = 0;
+    file.stage.schedule.warmup_epochs = 0;
+    file.stage.non_finite = rule;
+    std::filesystem::create_directories(file.stage_folder);
+    write_file_atomically(file.stage_folder / "non-finite", "in the way\n");
+    try {
+      run(file);
+      FAIL() << "no NonFiniteError";
+    } catch (const NonFiniteError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(stops ? "training diverged" : "20 steps in a row"));
+    }
+  }
+}
+
+/// The first step that is left out has the next one behind it when its microbatch is looked for.
+TEST_F(TrainerTest, WithLateResultsTheFileSaysThatTheWeightsAreLater) {
+  for (const bool late : {false, true}) {
+    late_results_ = late;
+    config::StageFile file = stage(late ? "late" : "prompt", testing::toy_vit(), 9);
+    file.stage.optimizer.lr = 1e30;
+    file.stage.optimizer.clip_norm = 0;
+    file.stage.schedule.warmup_epochs = 0;
+    file.stage.non_finite = config::NonFinite::kSkip;
+    EXPECT_THROW(run(file), NonFiniteError);
+    std::set<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(file.stage_folder / "non-finite")) {
+      const auto metadata = model::read_metadata(entry.path());
+      if (metadata.contains("later_updates")) found.insert(metadata.at("later_updates"));
+    }
+    EXPECT_EQ(found, std::set<std::string>{late ? "1" : "0"});
+  }
 }
 
 TEST_F(TrainerTest, GivesUpWhenSkippingDoesNotHelp) {

@@ -1,0 +1,61 @@
+// What the bench commands accept, and what they write where something was not measured.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "worker/tools/bench_commands.h"
+#include "worker/tools/bench_step_report.h"
+
+namespace cosub::tools {
+namespace {
+
+StepMeasurements measured_on(const std::string& device) {
+  StepMeasurements found;
+  found.device = device;
+  found.images_per_step = 8;
+  found.seconds = {0.5};
+  found.phases = {{}};
+  found.exchange_seconds = {0};
+  return found;
+}
+
+TEST(BenchStepJson, IsNullWhereNothingWasMeasured) {
+  BenchStepOptions options;
+  options.stage.batch.micro = 8;
+  const nlohmann::json on_gpu = bench_step_json(options, measured_on("cuda:0"));
+  for (const char* key : {"phase_seconds", "exchange_seconds", "peak_flops"})
+    EXPECT_TRUE(on_gpu.at(key).is_null()) << key;
+  EXPECT_NE(bench_step_text(options, measured_on("cuda:0")).find("--trace shows them"), std::string::npos);
+  const nlohmann::json on_cpu = bench_step_json(options, measured_on("cpu"));
+  EXPECT_EQ(on_cpu.at("phase_seconds").at("forward").at("median"), 0.0);
+  EXPECT_EQ(on_cpu.at("exchange_seconds").at("median"), 0.0);
+  EXPECT_TRUE(on_cpu.at("device_peak_bytes").is_null());
+}
+
+/// "" when the words are accepted.
+std::string refusal(std::vector<std::string> words) {
+  CLI::App app;
+  std::function<ExitCode()> chosen;
+  add_bench_commands(app, chosen);
+  std::reverse(words.begin(), words.end());
+  try {
+    app.parse(words);
+  } catch (const CLI::ParseError& error) {
+    return error.what();
+  }
+  return chosen ? "" : "nothing was chosen";
+}
+
+TEST(BenchCommands, TakeWhatTheConfigurationTakes) {
+  EXPECT_EQ(refusal({"bench", "step", "--optimizer", "lamb", "--loss", "ce", "--ema", "0.9999"}), "");
+  EXPECT_EQ(refusal({"bench", "step", "--optimizer", "sgd", "--loss", "bce", "--ema", "0"}), "");
+  for (const char* command : {"step", "optimizer"})
+    EXPECT_NE(refusal({"bench", command, "--ema", "1.0"}).find("found 1.0; allowed: a number >= 0 and < 1"),
+              std::string::npos)
+        << command;
+  EXPECT_NE(refusal({"bench", "step", "--optimizer", "adam"}), "");
+  EXPECT_NE(refusal({"bench", "step", "--loss", "mse"}), "");
+}
+
+}  // namespace
+}  // namespace cosub::tools
