@@ -84,9 +84,11 @@ class Communicator {
 /// leaves.
 std::unique_ptr<Communicator> connect(std::chrono::milliseconds limit = std::chrono::minutes(5));
 
-/// NCCL over the ranks of `bootstrap` (which must outlive it), each on GPU local_rank, from the module
-/// cosub_nccl; IoError when the module or a GPU is missing. Collective. Call it before anything asks LibTorch
-/// about CUDA: the module brings in libtorch_cuda, which this program does not link.
+/// NCCL over the ranks of `bootstrap` (which must outlive it), each on GPU local_rank or, where a rank sees
+/// only one, on that one; it is the calling thread's device from then on. From the module cosub_nccl; IoError
+/// when the module or a GPU is missing, ConfigError when there are fewer GPUs than ranks. Collective. Call it
+/// before anything asks LibTorch about CUDA: the module brings in libtorch_cuda, which this program does not
+/// link.
 std::unique_ptr<Communicator> connect_nccl(Communicator& bootstrap);
 
 /// Whether this host has a GPU and its driver; loads no CUDA library.

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "worker/collective/gpu_choice.h"
 #include "worker/collective/nccl_module.h"
 #include "worker/collective/poll.h"
 #include "worker/collective/tensor_checks.h"
@@ -106,7 +107,7 @@ NcclCommunicator::NcclCommunicator(const NcclCommunicator& whole, std::unique_pt
     : own_bootstrap_(std::move(bootstrap)),
       bootstrap_(*own_bootstrap_),
       who_(whole.who_),
-      device_(choose_device()),
+      device_(use_device(whole.device_)),
       family_(whole.family_),
       watch_(who_) {
   set_limit(whole.limit());
@@ -141,13 +142,22 @@ int NcclCommunicator::choose_device() {
   const std::string operation = "connect";
   int num_devices = 0;
   check_cuda(cudaGetDeviceCount(&num_devices), operation, "");
-  if (local_rank() >= num_devices) {
+  const int device = gpu_of(local_rank(), num_devices);
+  if (device < 0) {
     throw ConfigError(
         fmt::format("{} has local rank {}, but its host shows {} GPUs: start at most {} ranks there", who_,
                     local_rank(), num_devices, num_devices));
   }
-  const int device = static_cast<int>(local_rank());
-  check_cuda(cudaSetDevice(device), operation, "");
+  char address[32] = {};
+  check_cuda(cudaDeviceGetPCIBusId(address, sizeof address, device), operation, "");
+  const std::string mine = fmt::format("{} on {}", address, short_host_name());
+  const std::string shared = shared_gpu(bootstrap_.all_gather_text(mine, "the ranks' GPUs"), rank());
+  if (!shared.empty()) throw ConfigError(fmt::format("{}: {}", who_, shared));
+  return use_device(device);
+}
+
+int NcclCommunicator::use_device(int device) {
+  check_cuda(cudaSetDevice(device), "connect", "");
   return device;
 }
 

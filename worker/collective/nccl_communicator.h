@@ -92,7 +92,8 @@ class NcclCommunicator final : public Communicator {
   template <typename Work>
   void or_fail(Work&& work);
   void abort_communicator();
-  int choose_device();
+  int choose_device();  // collective
+  int use_device(int device);
   void connect_ranks();
   void warm_up();
   bool is_alone() const { return world_size() == 1 && !queues_alone_; }

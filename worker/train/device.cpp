@@ -1,8 +1,7 @@
 #include "worker/train/device.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <spdlog/spdlog.h>
-
-#include <filesystem>
 
 #include "common/error.h"
 #include "worker/data/nvjpeg_module.h"
@@ -15,10 +14,13 @@ DeviceChoice choose_device(collective::Communicator& ranks, const std::string& w
   DeviceChoice choice;
   choice.communicator = &ranks;
   if (wanted == "cpu") return choice;
-  bool missing = any_rank(ranks, !std::filesystem::exists("/dev/nvidia0"), "looking for GPUs");
+  const bool missing = any_rank(ranks, !collective::gpu_present(), "looking for GPUs");
   if (missing && wanted == "auto") return choice;
-  if (missing)
-    throw AgreedError("device: cuda, but not every host has a GPU (/dev/nvidia0)", ExitCode::kBadInput, 0);
+  if (missing) {
+    throw AgreedError(
+        "device: cuda, but not every host has a GPU and its driver (/dev/nvidiactl, libcuda.so.1)",
+        ExitCode::kBadInput, 0);
+  }
   choice.nccl = collective::connect_nccl(ranks);
   choice.communicator = choice.nccl.get();
   if (!kernels::load_kernels() && ranks.rank() == 0) {
@@ -26,7 +28,7 @@ DeviceChoice choose_device(collective::Communicator& ranks, const std::string& w
         "cosub's own CUDA kernels are missing (the build found no nvcc): steps take longer, and the "
         "host waits for the GPU in each");
   }
-  choice.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(ranks.local_rank()));
+  choice.device = c10::impl::VirtualGuardImpl(at::kCUDA).getDevice();  // connect_nccl has chosen it
   return choice;
 }
 
@@ -34,8 +36,9 @@ data::MakeDeviceDecoder choose_decoder(const config::DataConfig& data, at::Devic
   if (data.decode == config::Decode::kCpu) return nullptr;
   if (device.is_cpu()) {
     throw ConfigError(
-        "data.decode: nvjpeg, but this stage runs on CPUs: device: auto, and not every host has a GPU "
-        "(/dev/nvidia0). Use data.decode: cpu, or hosts with GPUs");
+        "data.decode: nvjpeg, but this stage runs on CPUs: device: auto, and not every host has a GPU and "
+        "its "
+        "driver. Use data.decode: cpu, or hosts with GPUs");
   }
   return data::nvjpeg_decoders(device);
 }

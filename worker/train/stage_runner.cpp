@@ -152,6 +152,9 @@ ExitCode run_connected(collective::Communicator& ranks, const RunOptions& option
 
   DeviceChoice device = choose_device(ranks, file.stage.device);
   device.communicator->set_limit(file.stage.collective_timeout);
+  if (ranks.rank() == 0)
+    spdlog::info("tensors are on {} and travel by {}", device.device.is_cpu() ? "CPUs" : "GPUs, one a rank",
+                 device.communicator->name());
   collective::SideChannel side_channel(ranks, {.advertise = advertised_address(),
                                                .period = side_channel_period(file.stage.collective_timeout)});
   Telemetry telemetry(metrics_address(), {{"pipeline", file.pipeline},

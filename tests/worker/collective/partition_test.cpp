@@ -1,10 +1,13 @@
 #include "worker/collective/partition.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <stdexcept>
 #include <vector>
+
+#include "worker/collective/gpu_choice.h"
 
 namespace cosub::collective {
 namespace {
@@ -95,6 +98,22 @@ TEST(TreeTest, subtrees_cover_the_range_and_are_few) {
       }
     }
   }
+}
+
+TEST(GpuChoiceTest, is_the_place_on_the_host_or_the_only_one_that_is_seen) {
+  EXPECT_EQ(gpu_of(0, 8), 0);
+  EXPECT_EQ(gpu_of(7, 8), 7);
+  EXPECT_EQ(gpu_of(8, 8), -1);
+  EXPECT_EQ(gpu_of(3, 1), 0);  // srun --gpus-per-task=1
+  EXPECT_EQ(gpu_of(0, 0), -1);
+}
+
+TEST(GpuChoiceTest, no_two_ranks_may_have_the_same) {
+  const std::vector<std::string> apart = {"0000:01:00.0 on a", "0000:02:00.0 on a", "0000:01:00.0 on b"};
+  const std::vector<std::string> together = {"0000:01:00.0 on a", "0000:02:00.0 on a", "0000:01:00.0 on a"};
+  for (std::int64_t rank = 0; rank < 3; ++rank) EXPECT_EQ(shared_gpu(apart, rank), "");
+  EXPECT_THAT(shared_gpu(together, 2), ::testing::HasSubstr("(0000:01:00.0 on a) with rank 0"));
+  EXPECT_EQ(shared_gpu(together, 1), "");
 }
 
 }  // namespace
