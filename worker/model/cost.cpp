@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
+#include <set>
 #include <string_view>
 
 namespace cosub::model {
@@ -98,13 +100,37 @@ std::int64_t counted(const Work& work) {
   return multiply_adds;
 }
 
+/// Where the batch statistics of the forward passes go, which nobody reads.
+at::Tensor ready_to_train(Backbone& backbone) {
+  backbone.train();
+  const at::Tensor statistics = at::zeros({backbone.batch_statistics().size()});
+  backbone.batch_statistics().write_to(statistics);
+  return statistics;
+}
+
+std::int64_t counted_pass(Backbone& backbone, const Pass& pass) {
+  const at::Tensor images = random_images(backbone, pass.images);
+  backbone.seam().begin(pass);
+  return counted([&] { backbone.forward(images); });
+}
+
+/// As many of the first rows for each branch that drops some and for which `more` holds, one less for others.
+template <typename More>
+Pass with_rows(Pass pass, std::int64_t rows, const More& more) {
+  for (KeptRows::Branch& branch : pass.kept.branches) {
+    if (branch.all) continue;
+    const std::int64_t count = more(static_cast<std::int64_t>(branch.rows.size())) ? rows : rows - 1;
+    branch.rows.resize(static_cast<std::size_t>(count));
+    std::iota(branch.rows.begin(), branch.rows.end(), 0);
+  }
+  return pass;
+}
+
 }  // namespace
 
 Cost measure_cost(Backbone& backbone) {
   constexpr std::int64_t kImages = 2;
-  backbone.train();
-  const at::Tensor statistics = at::zeros({backbone.batch_statistics().size()});
-  backbone.batch_statistics().write_to(statistics);
+  const at::Tensor statistics = ready_to_train(backbone);
   Cost cost;
   std::int64_t bytes = 0;
   cost.multiply_adds = counted([&] { bytes = activation_bytes(backbone, kImages); }) / kImages;
@@ -112,13 +138,31 @@ Cost measure_cost(Backbone& backbone) {
   return cost;
 }
 
+/// Rows cost the same each, so that a few tell what many cost: a pass with 2 rows in each branch that drops
+/// some, one with an image more (what does not depend on the images, such as XCiT's positions, is run once),
+/// and for those that keep n rows one with 3.
 std::int64_t multiply_adds_of_pass(Backbone& backbone, const Pass& pass) {
-  backbone.train();
-  const at::Tensor statistics = at::zeros({backbone.batch_statistics().size()});
-  backbone.batch_statistics().write_to(statistics);
-  const at::Tensor images = random_images(backbone, pass.images);
-  backbone.seam().begin(pass);
-  return counted([&] { backbone.forward(images); });
+  constexpr std::int64_t kImages = 3;
+  const at::NoGradGuard no_grad;
+  const at::Tensor statistics = ready_to_train(backbone);
+  Pass few = pass;
+  few.images = kImages;
+  few.rows = at::Tensor();
+  std::set<std::int64_t> kept;
+  for (const KeptRows::Branch& branch : pass.kept.branches)
+    if (!branch.all) kept.insert(static_cast<std::int64_t>(branch.rows.size()));
+  const auto none = [](std::int64_t) { return false; };
+  const std::int64_t least = counted_pass(backbone, with_rows(few, kImages, none));
+  Pass one_more = few;
+  one_more.images = kImages + 1;
+  const std::int64_t an_image = counted_pass(backbone, with_rows(one_more, kImages, none)) - least;
+  std::int64_t sum = least + (pass.images - kImages) * an_image;
+  for (const std::int64_t n : kept) {
+    const auto those = [n](std::int64_t count) { return count == n; };
+    const std::int64_t a_row = counted_pass(backbone, with_rows(few, kImages, those)) - least;
+    sum += (n - (kImages - 1)) * a_row;
+  }
+  return sum;
 }
 
 }  // namespace cosub::model

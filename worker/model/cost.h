@@ -17,8 +17,9 @@ struct Cost {
 /// Runs 2 and 3 random images of the model's size. The model is left in training mode.
 Cost measure_cost(Backbone& backbone);
 
-/// Multiply-adds of one forward pass as `pass` says, counting only the rows that run. Runs it on random
-/// images.
+/// Multiply-adds of one forward pass as `pass` says, counting only the rows that run. Runs 3 and 4 random
+/// images, however many the pass has, once and for each number of rows that branches keep. The model is left
+/// in training mode.
 std::int64_t multiply_adds_of_pass(Backbone& backbone, const Pass& pass);
 
 }  // namespace cosub::model

@@ -163,6 +163,46 @@ TEST(MeasureCost, CountsMultiplyAddsAsPublished) {
   EXPECT_EQ(measure_cost(*create(vit, std::nullopt)).multiply_adds, wanted);
 }
 
+TEST_P(EveryFamily, APassCostsWhatItsRowsCost) {
+  const auto backbone = create(GetParam(), std::nullopt);
+  Pass pass;
+  pass.kind = Pass::Kind::kTrain;
+  pass.share_stem = false;
+  pass.kept.branches.resize(backbone->seam().branches().size());
+  const auto cost_of = [&](std::int64_t images) {
+    pass.images = images;
+    return multiply_adds_of_pass(*backbone, pass);
+  };
+  // Half of it is measured on 2 images. XCiT's positions cost the same for any number of images.
+  EXPECT_EQ(cost_of(2), 2 * measure_cost(*backbone).multiply_adds);
+  EXPECT_EQ(cost_of(6) - cost_of(2), 2 * (cost_of(4) - cost_of(2)));
+  const std::int64_t twelve = cost_of(12);
+  pass.views = 2;
+  const std::int64_t all = cost_of(6);
+  EXPECT_EQ(all, twelve);
+  for (std::size_t i = 1; i < pass.kept.branches.size(); ++i) pass.kept.branches[i].all = false;
+  const std::int64_t without_branches = cost_of(6);
+  for (std::size_t i = 1; i < pass.kept.branches.size(); ++i) pass.kept.branches[i].rows = {0, 1, 2, 6, 7, 8};
+  const std::int64_t half = cost_of(6);
+  EXPECT_LT(without_branches, half);
+  EXPECT_EQ(2 * half - without_branches, all);
+}
+
+TEST(MeasureCost, CountsOnlyTheRowsThatRun) {
+  config::ModelConfig config = small_vit(5, 4);
+  config.arch["depth"] = 1;
+  const auto vit = create(config, std::nullopt);
+  Pass pass;
+  pass.kind = Pass::Kind::kTrain;
+  pass.images = 9;
+  pass.views = 2;
+  pass.kept.branches = {{false, {0, 1, 2, 3, 9, 10, 11}, 1.0}, {false, {4, 13, 14}, 1.0}};
+  const std::int64_t dim = 24, tokens = 2;
+  const std::int64_t attn = tokens * dim * 3 * dim + 2 * tokens * tokens * dim + tokens * dim * dim,
+                     mlp = 2 * tokens * dim * 4 * dim, head = dim * 5, stem = 16 * dim;
+  EXPECT_EQ(multiply_adds_of_pass(*vit, pass), 9 * stem + 7 * attn + 3 * mlp + 18 * head);
+}
+
 TEST(TrainingScales, AreTheInverseOfTheKeptShare) {
   config::ModelConfig config = small_models()[4];  // XCiT, whose last blocks never drop
   config.drop_rate = 0.25;
