@@ -12,7 +12,8 @@ using testing::Product;
 using testing::Result;
 using testing::run;
 
-/// Both round to 8 bits, so that single numbers may differ by one of 256 and their norm by much less.
+/// Both round to 8 bits, so that single numbers may differ by one of 256 and their norm by much less. Without
+/// AVX-512 LibTorch's convolution sums its gradients in bfloat16; ours then lie nearer to the exact ones.
 void expect_what_autocast_gives(const Product& ours, const Product& torchs,
                                 const std::vector<at::Tensor>& values) {
   const RoundingWhateverTheCpu rounding;
@@ -22,8 +23,11 @@ void expect_what_autocast_gives(const Product& ours, const Product& torchs,
   EXPECT_GT(distance(mine.output, exact.output), 1e-3) << "nothing was rounded";
   for (std::size_t i = 0; i < values.size(); ++i) {
     EXPECT_EQ(mine.gradients[i].scalar_type(), at::kFloat);
-    EXPECT_LT(distance(mine.gradients[i], theirs.gradients[i]), 5e-4) << i;
-    EXPECT_GT(distance(mine.gradients[i], exact.gradients[i]), 1e-3) << i;
+    const double from_exact = distance(mine.gradients[i], exact.gradients[i]);
+    EXPECT_GT(from_exact, 1e-3) << i;
+    if (distance(mine.gradients[i], theirs.gradients[i]) < 5e-4) continue;
+    EXPECT_FALSE(__builtin_cpu_supports("avx512f")) << i;
+    EXPECT_LT(from_exact, distance(theirs.gradients[i], exact.gradients[i])) << i;
   }
 }
 
