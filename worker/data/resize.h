@@ -6,8 +6,8 @@
 
 namespace cosub::data {
 
-/// As torchvision's resize(antialias=True) on uint8 tensors, within one level of Pillow's. An image of that
-/// size already is copied.
+/// As Pillow 13's Image.resize, within one level: LibTorch's kernel (torchvision's resize(antialias=True) of
+/// uint8 tensors) with Pillow's choice of which direction is first. An image of that size already is copied.
 void resize(const Image& image, std::int64_t height, std::int64_t width, config::Interpolation interpolation,
             Image& out);
 
