@@ -26,7 +26,7 @@ class OperationsTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     if (GetParam() == std::string("whole")) return;
-    pieces_ = std::make_unique<MpiCommunicator>(3);
+    pieces_ = std::make_unique<MpiCommunicator>(std::chrono::minutes(5), 3);
     pieces_->set_limit(std::chrono::seconds(60));
   }
   Communicator& communicator() { return pieces_ ? *pieces_ : testing::world(); }

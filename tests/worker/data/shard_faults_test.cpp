@@ -11,7 +11,7 @@
 #include "tests/worker/checkpoint/file_faults.h"
 #include "worker/data/picture_reader.h"
 #include "worker/data/source.h"
-#include "worker/data/storage/shard_index.h"
+#include "worker/data/storage/build_shard_index.h"
 
 namespace cosub::data {
 namespace {
