@@ -140,7 +140,7 @@ TEST(CoordinatorProgram, RefusesAStateFolderInUse) {
   const auto pid = first.address().at("pid").get<int>();
   Coordinator second(folder, {});
   EXPECT_EQ(second.status(), 78);
-  EXPECT_THAT(second.log(), HasSubstr("pid " + std::to_string(pid)));
+  EXPECT_THAT(second.log(), HasSubstr("process " + std::to_string(pid)));
 }
 
 TEST(CoordinatorProgram, EndsAtTheEndOfItsParentsPipe) {

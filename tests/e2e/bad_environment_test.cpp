@@ -106,7 +106,7 @@ TEST_F(Port, OfLastTimeThatIsTakenMeanwhileIsReplacedByAFreeOne) {
 TEST_F(Port, OfAStateFolderThatAnotherCoordinatorHoldsIsNotFoughtOver) {
   start_coordinator(state());
   expect_refusal(run_program(coordinator(state())), ExitCode::kBadInput,
-                 {state().string(), "pid " + std::to_string(coordinator_->process().pid), "--state"});
+                 {state().string(), "process " + std::to_string(coordinator_->process().pid), "--state"});
   expect_success(status(state()));
   end_coordinator();
 }
