@@ -60,14 +60,15 @@ class Recipe : public ::testing::TestWithParam<std::filesystem::path> {
     stage.model.allow_rounded_drop_rate = true;
     stage.schedule.epochs = 1;
     stage.schedule.warmup_epochs = std::min(stage.schedule.warmup_epochs, 0.5);
-    stage.data.train = {.folder = folder_ / "photographs"};
+    const std::filesystem::path photographs = folder_ / ("photographs of " + stage.name);
+    stage.data.train = {.folder = photographs};
     stage.data.val = {};
     stage.data.loader_threads = 1;
     stage.init = {};
     stage.threads = 2;
     stage.device = "cpu";
     stage.log_every_steps = 1;
-    write_photographs(folder_ / "photographs", 2 * stage.batch.global);
+    write_photographs(photographs, 2 * stage.batch.global);
     return {pipeline.name, pipeline.seed, folder_ / stage.name, {}, stage};
   }
 
