@@ -1,5 +1,5 @@
 // libFuzzer on TarReader; run by bench/fuzz/run. Every member must lie inside the file, behind the one
-// before.
+// before, and be named by where its data are.
 #include "worker/data/storage/tar.h"
 
 #include <algorithm>
@@ -42,6 +42,11 @@ void mutate_block(std::uint8_t* data, std::size_t size, std::minstd_rand& random
 
 void check(const std::filesystem::path& path, std::size_t size) {
   try {
+    data::TarReader::name_at(path, size / 2 / kBlock * kBlock);  // of what need not be a member
+  } catch (const DataError& error) {
+    promise(std::string(error.what()).starts_with(path.string()), error.what());
+  }
+  try {
     data::TarReader tar(path);
     promise(tar.file_size() == size, "another file size");
     std::uint64_t end = 0;
@@ -49,6 +54,7 @@ void check(const std::filesystem::path& path, std::size_t size) {
       promise(member.offset >= end + kBlock, "a member that lies over the one before");
       promise(member.offset <= size && member.size <= size - member.offset, "a member outside the file");
       promise(tar.read(member, 1000).size() == std::min<std::uint64_t>(member.size, 1000), "another size");
+      promise(data::TarReader::name_at(path, member.offset) == member.name, "another name from its data");
       end = member.offset + member.size;
     }
   } catch (const DataError& error) {

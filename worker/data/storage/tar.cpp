@@ -199,7 +199,7 @@ bool TarReader::next(TarMember& member) {
   return false;
 }
 
-/// What the header says, where it says all: unless the nearest one in front of it belongs to it.
+/// What the header says, where it says all: unless a long name or a pax header stands near in front of it.
 std::optional<std::string> TarReader::name_in_header_before(std::uint64_t offset) const {
   if (offset < kBlockBytes || offset > file_size_) return std::nullopt;
   const std::size_t bytes = std::min(offset, kSearchedBytes + kBlockBytes) / kBlockBytes * kBlockBytes;
@@ -207,12 +207,9 @@ std::optional<std::string> TarReader::name_in_header_before(std::uint64_t offset
   read_exactly(blocks.data(), bytes, offset - bytes);
   const Header& own = blocks.back();
   if (!own.has_sound_checksum() || !own.is_regular_file()) return std::nullopt;
-  for (std::size_t i = blocks.size() - 1; i-- > 0;) {
-    const Header& before = blocks[i];
-    if (!before.has_sound_checksum()) continue;
-    if (before.is_extra()) return std::nullopt;
-    break;
-  }
+  // Whichever it belongs to: what lies between may only look like a header.
+  for (const Header& before : blocks)
+    if (before.has_sound_checksum() && before.is_extra()) return std::nullopt;
   return own.name();
 }
 
