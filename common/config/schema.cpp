@@ -272,11 +272,11 @@ const Fields<StageConfig>& stage_fields() {
                enumeration<Precision>(
                    {{"fp32", Precision::kFp32}, {"tf32", Precision::kTf32}, {"bf16", Precision::kBf16}}),
                "of matrix products and convolutions; weights, sums, losses and updates are float32")
-          .add(
-              "non_finite", &StageConfig::non_finite,
-              enumeration<NonFinite>({{"stop", NonFinite::kStop}, {"skip", NonFinite::kSkip}}),
-              "a step whose loss or gradients are not finite ends the stage, or is left out and counted (20 in a "
-              "row end it all the same); the microbatch at fault is written for `cosub model step`")
+          .add("non_finite", &StageConfig::non_finite,
+               enumeration<NonFinite>({{"stop", NonFinite::kStop}, {"skip", NonFinite::kSkip}}),
+               "a step whose loss or gradients are not finite ends the stage, or is left out and counted (20 "
+               "in a "
+               "row end it all the same); the microbatch at fault is written for `cosub model step`")
           .add("check_parameters_every_steps", &StageConfig::check_parameters_every_steps,
                whole(whole_at_least(0)), "compare the weights of all ranks, by hash; 0: only at both ends",
                Effect::kNone)

@@ -56,8 +56,9 @@ TEST_F(BadCommand, UnknownModelIsNamedWithTheNearestKnownOne) {
 
 TEST_F(BadCommand, DropRateThatWholeRowsCannotMeetIsRefused) {
   write_pipeline(replaced(tiny_pipeline(runs()), "drop_rate: 0.0", "drop_rate: 0.1"));
-  expect_refusal(run(), ExitCode::kBadInput,
-                 {"model.drop_rate", "found 0.1 with batch.micro", "a drop rate of 0.125", "a larger batch.micro"});
+  expect_refusal(
+      run(), ExitCode::kBadInput,
+      {"model.drop_rate", "found 0.1 with batch.micro", "a drop rate of 0.125", "a larger batch.micro"});
 }
 
 TEST_F(BadCommand, SetOfAnUnknownKeyIsRefused) {

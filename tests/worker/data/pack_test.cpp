@@ -14,6 +14,7 @@
 #include "common/atomic_file.h"
 #include "common/error.h"
 #include "common/process.h"
+#include "tests/support/error_of.h"
 #include "tests/support/idx_files.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/worker/data/image/images.h"
@@ -36,15 +37,7 @@ using testing::same_pixels;
 constexpr std::int64_t kSamples = 40, kPerShard = 6, kShards = 7;
 constexpr std::int64_t kAnyClass = 1000;
 
-template <class ErrorType = DataError, class Work>
-std::string error_of(const Work& work) {
-  try {
-    work();
-  } catch (const ErrorType& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using cosub::testing::error_of;
 
 Image decoded(const Source& source, std::int64_t index, std::int64_t channels = 3) {
   ByteBuffer buffer;

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "common/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cosub::data {
@@ -20,15 +21,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-template <class ErrorType = DataError, class Work>
-std::string error_of(const Work& work) {
-  try {
-    work();
-  } catch (const ErrorType& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using cosub::testing::error_of;
 
 class PairSourceTest : public ::testing::Test {
  protected:

@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/shard_list.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 #include "worker/data/storage/build_shard_index.h"
 #include "worker/data/storage/shard_source.h"
@@ -23,15 +24,7 @@ inline std::string bytes_of(const Source& source, std::int64_t index) {
   return {stored.bytes.begin(), stored.bytes.end()};
 }
 
-template <class ErrorType = DataError, class Work>
-std::string error_of(const Work& work) {
-  try {
-    work();
-  } catch (const ErrorType& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using cosub::testing::error_of;
 
 class ShardFolder : public ::testing::Test {
  protected:
