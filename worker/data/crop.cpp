@@ -51,17 +51,19 @@ void crop(const Image& image, const Region& window, Padding padding, Image& out)
 }
 
 void flip_horizontally(Image& image) {
+  if (image.channels == 1) {
+    for (std::int64_t y = 0; y < image.height; ++y) std::reverse(image.row(y), image.row(y) + image.width);
+    return;
+  }
+  // Four bytes at a time: the fourth is the next pixel's, which is written after it.
+  thread_local ByteBuffer line;
+  line.resize(image.row_bytes() + 1, boost::container::default_init);
   for (std::int64_t y = 0; y < image.height; ++y) {
-    std::uint8_t* row = image.row(y);
-    if (image.channels == 1) {
-      std::reverse(row, row + image.width);
-      continue;
-    }
-    for (std::uint8_t *a = row, *b = row + 3 * (image.width - 1); a < b; a += 3, b -= 3) {
-      std::swap(a[0], b[0]);
-      std::swap(a[1], b[1]);
-      std::swap(a[2], b[2]);
-    }
+    std::uint8_t* to = image.row(y);
+    std::memcpy(line.data(), to, image.row_bytes());
+    const std::uint8_t* from = line.data() + image.row_bytes() - 3;
+    for (std::int64_t x = 0; x + 1 < image.width; ++x, to += 3, from -= 3) std::memcpy(to, from, 4);
+    std::memcpy(to, line.data(), 3);
   }
 }
 

@@ -3,44 +3,55 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "common/vector_clones.h"
 
 namespace cosub::data {
 
-Normalizer::Normalizer(const config::DataConfig& data, std::int64_t channels) : tables_(channels) {
+namespace {
+
+// Divisions, not products with inverses, which would give other bits.
+COSUB_VECTOR_CLONES void normalize_rgb(const std::uint8_t* __restrict pixels, std::int64_t area,
+                                       const float* mean, const float* std, float* __restrict red,
+                                       float* __restrict green, float* __restrict blue) {
+  const float mean_red = mean[0], mean_green = mean[1], mean_blue = mean[2];
+  const float std_red = std[0], std_green = std[1], std_blue = std[2];
+  for (std::int64_t i = 0; i < area; ++i) {
+    red[i] = (static_cast<float>(pixels[3 * i]) / 255.0f - mean_red) / std_red;
+    green[i] = (static_cast<float>(pixels[3 * i + 1]) / 255.0f - mean_green) / std_green;
+    blue[i] = (static_cast<float>(pixels[3 * i + 2]) / 255.0f - mean_blue) / std_blue;
+  }
+}
+
+COSUB_VECTOR_CLONES void normalize_gray(const std::uint8_t* __restrict pixels, std::int64_t area, float mean,
+                                        float std, float* __restrict out) {
+  for (std::int64_t i = 0; i < area; ++i) out[i] = (static_cast<float>(pixels[i]) / 255.0f - mean) / std;
+}
+
+}  // namespace
+
+Normalizer::Normalizer(const config::DataConfig& data, std::int64_t channels) {
   const auto values = [&](const std::vector<double>& given, const char* key) {
-    if (given.empty()) return std::vector<double>(channels, 0.5);
+    if (given.empty()) return std::vector<float>(channels, 0.5f);
     if (static_cast<std::int64_t>(given.size()) != channels) {
       throw ConfigError(fmt::format("data.{}: {} values found; the images have {} channels, so {} are needed",
                                     key, given.size(), channels, channels));
     }
-    return given;
+    return std::vector<float>(given.begin(), given.end());
   };
-  const std::vector<double> mean = values(data.mean, "mean"), std = values(data.std, "std");
-  for (std::int64_t c = 0; c < channels; ++c) {
-    if (!(std[c] > 0)) throw ConfigError(fmt::format("data.std: {} found; it must be above 0", std[c]));
-    for (int pixel = 0; pixel < 256; ++pixel) {
-      tables_[c][pixel] =
-          (static_cast<float>(pixel) / 255.0f - static_cast<float>(mean[c])) / static_cast<float>(std[c]);
-    }
+  mean_ = values(data.mean, "mean");
+  std_ = values(data.std, "std");
+  for (const double std : data.std) {
+    if (!(std > 0)) throw ConfigError(fmt::format("data.std: {} found; it must be above 0", std));
   }
 }
 
 void Normalizer::apply(const Image& image, float* out) const {
-  const std::int64_t area = image.height * image.width, channels = image.channels;
-  if (channels == 3) {  // one pass over the pixels
-    const float *red = tables_[0].data(), *green = tables_[1].data(), *blue = tables_[2].data();
-    const std::uint8_t* pixel = image.pixels.data();
-    for (std::int64_t i = 0; i < area; ++i, pixel += 3) {
-      out[i] = red[pixel[0]];
-      out[area + i] = green[pixel[1]];
-      out[2 * area + i] = blue[pixel[2]];
-    }
-    return;
-  }
-  for (std::int64_t c = 0; c < channels; ++c) {
-    const std::array<float, 256>& table = tables_[c];
-    const std::uint8_t* pixel = image.pixels.data() + c;
-    for (std::int64_t i = 0; i < area; ++i) *out++ = table[pixel[i * channels]];
+  const std::int64_t area = image.height * image.width;
+  const std::uint8_t* pixels = image.pixels.data();
+  if (image.channels == 3) {
+    normalize_rgb(pixels, area, mean_.data(), std_.data(), out, out + area, out + 2 * area);
+  } else {
+    normalize_gray(pixels, area, mean_[0], std_[0], out);
   }
 }
 

@@ -19,6 +19,10 @@ namespace {
 /// ten scans.
 constexpr int kMostScans = 500;
 
+/// Where a row begins: on no vector's boundary. To one, libjpeg-turbo writes past the caches, and the row,
+/// which is read at once, would come from memory.
+constexpr std::int64_t kOffVectors = 1;
+
 /// A decompressor of one file and what its callbacks share with the caller. Never used again: its tables
 /// would stand in for those that the next file lacks. Errors leave libjpeg by longjmp: no object with a
 /// destructor may begin its life between setjmp and there.
@@ -72,7 +76,7 @@ class Decompressor {
     info_.out_color_space = is_cmyk ? JCS_CMYK : is_gray ? JCS_GRAYSCALE : JCS_RGB;
     out.reshape(region.height, region.width, channels);
     const std::int64_t row_bytes = std::int64_t{info_.image_width} * 4;
-    row_.resize(row_bytes, boost::container::default_init);
+    row_.resize(row_bytes + kOffVectors, boost::container::default_init);
     if (!try_decode(region, out)) throw failure();
     if (is_cut_short_) throw cut_short();
   }
@@ -113,7 +117,7 @@ class Decompressor {
     if (width < info_.output_width) jpeg_crop_scanline(&info_, &left, &width);
     const std::int64_t first = std::max<std::int64_t>(0, region.top - margin_height);
     if (first > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(first));
-    JSAMPROW row = row_.data();
+    JSAMPROW row = row_.data() + kOffVectors;
     for (std::int64_t y = first; y < region.top + region.height; ++y) {
       if (jpeg_read_scanlines(&info_, &row, 1) != 1) return false;
       if (y >= region.top)
