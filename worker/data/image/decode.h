@@ -16,8 +16,8 @@ enum class ImageFormat { kJpeg, kPng, kPnm };
 struct ImageInfo {
   ImageFormat format = ImageFormat::kJpeg;
   std::int64_t height = 0, width = 0;
-  int channels =
-      0;  // as stored: 1 grey, 2 grey and alpha, 3 colour (a palette too), 4 colour and alpha, CMYK
+  /// As stored: 1 grey, 2 grey and alpha, 3 colour (a palette too), 4 colour and alpha, CMYK.
+  int channels = 0;
   std::int64_t decoded_channels() const { return channels < 3 ? 1 : 3; }  // without loss: alpha never counts
 };
 
