@@ -1,8 +1,12 @@
 #include "worker/train/non_finite_dump.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <map>
+#include <optional>
+#include <vector>
 
 #include "worker/model/tensor_file.h"
 #include "worker/train/snapshot.h"
@@ -22,14 +26,8 @@ std::filesystem::path weights_beside(const std::filesystem::path& file) {
   return file.parent_path() / (file.stem().string() + "-model.safetensors");
 }
 
-}  // namespace
-
-std::filesystem::path non_finite_file(const std::filesystem::path& stage_folder, std::int64_t step,
-                                      std::int64_t microbatch) {
-  return stage_folder / "non-finite" / fmt::format("step-{:09d}-microbatch-{}.safetensors", step, microbatch);
-}
-
-std::optional<data::Microbatch> first_non_finite(TrainStep& step, data::TrainLoader& loader) {
+/// This rank's first microbatch of the step that is not finite by itself.
+std::optional<data::Microbatch> first_non_finite(TrainStep& step, data::TrainLoader loader) {
   std::optional<data::Microbatch> found;
   const collective::StridedRange own = step.own_microbatches();
   for (std::int64_t m = own.begin; m < own.end; m += own.stride) {
@@ -39,12 +37,55 @@ std::optional<data::Microbatch> first_non_finite(TrainStep& step, data::TrainLoa
   return found;
 }
 
+/// Collective: whether this rank found the one with the lowest index of all ranks; false everywhere where
+/// there is none.
 bool is_lowest(collective::Communicator& communicator, const std::optional<data::Microbatch>& found) {
   const std::vector<std::string> all = communicator.all_gather_text(found ? std::to_string(found->index) : "",
                                                                     "the microbatches that are not finite");
   return found && std::ranges::all_of(all, [&](const std::string& theirs) {
            return theirs.empty() || found->index <= std::stoll(theirs);
          });
+}
+
+void write_and_tell(const NonFiniteStep& suspect, const data::Microbatch& batch) {
+  const config::StageConfig& stage = suspect.job.stage();
+  RecordedStep recorded{.model = suspect.model.timm_config().dump(),
+                        .cosub = stage.cosub,
+                        .precision = stage.precision,
+                        .later_updates = suspect.later_steps};
+  recorded.cosub.lambda = suspect.lambda;
+  const std::filesystem::path file =
+      suspect.job.folder.root / "non-finite" /
+      fmt::format("step-{:09d}-microbatch-{}.safetensors", batch.step, batch.index);
+  write_microbatch(file, batch, suspect.step.pass_for(batch), recorded);
+  write_again(weights_beside(file), named_tensors(suspect.state, suspect.state.values()));
+  spdlog::error("step {}: microbatch {} is not finite. Once more, with loss and gradients in a file: {}{}",
+                batch.step, batch.index, replay_command(file),
+                suspect.later_steps > 0
+                    ? fmt::format(" (the weights are those after {} more step(s), which was under way)",
+                                  suspect.later_steps)
+                    : "");
+}
+
+}  // namespace
+
+void explain_non_finite(const NonFiniteStep& suspect) {
+  const auto attempt = [&](const auto& work) {
+    try {
+      work();
+    } catch (const std::exception& error) {
+      spdlog::warn("step {}: the microbatch that is not finite could not be found or written: {}",
+                   suspect.number, error.what());
+    }
+  };
+  attempt([&] {
+    std::optional<data::Microbatch> found;
+    attempt([&] {  // or the others would wait for this rank
+      suspect.step.set_lambda(suspect.lambda);
+      found = first_non_finite(suspect.step, suspect.open_loader());
+    });
+    if (is_lowest(suspect.job.communicator, found)) write_and_tell(suspect, *found);
+  });
 }
 
 void write_microbatch(const std::filesystem::path& file, const data::Microbatch& batch,
@@ -60,10 +101,6 @@ void write_microbatch(const std::filesystem::path& file, const data::Microbatch&
     tensors[fmt::format("scale.{}", i)] = at::tensor(branch.scale, at::kDouble);
   }
   write_again(file, tensors, to_metadata(recorded));
-}
-
-void write_weights(const std::filesystem::path& file, FlatState& state) {
-  write_again(weights_beside(file), named_tensors(state, state.values()));
 }
 
 std::string replay_command(const std::filesystem::path& file) {

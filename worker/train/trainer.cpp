@@ -255,7 +255,7 @@ std::optional<StepOutcome> Trainer::explained(Get&& get) {
   try {
     return get();
   } catch (const NonFiniteError&) {
-    explain_non_finite(progress_.step, /*later_steps=*/0);  // none changed anything
+    explain(progress_.step, /*later_steps=*/0);  // none changed anything
     throw;
   }
 }
@@ -280,45 +280,15 @@ double Trainer::take_seconds() {
   return std::chrono::duration<double>(Clock::now() - std::exchange(settled_, Clock::now())).count();
 }
 
-/// Collective. Every draw is keyed, so the step can be had once more, microbatch by microbatch. It is help
-/// and no part of the run: what fails here neither takes the place of the error that led here nor ends a run
-/// that goes on.
-void Trainer::explain_non_finite(std::int64_t step, std::int64_t later_steps) {
-  const auto attempt = [step](const auto& work) {
-    try {
-      work();
-    } catch (const std::exception& error) {
-      spdlog::warn("step {}: the microbatch that is not finite could not be found or written: {}", step,
-                   error.what());
-    }
-  };
-  attempt([&] {
-    std::optional<data::Microbatch> found;
-    attempt([&] {  // or the others would wait for this rank
-      step_->set_lambda(lambda_at(job_.stage().cosub, plan_.steps_per_epoch(), step));
-      data::TrainLoader loader = open_loader(step, step + 1);
-      found = first_non_finite(*step_, loader);
-    });
-    if (is_lowest(job_.communicator, found)) write_non_finite(*found, later_steps);
-  });
-}
-
-void Trainer::write_non_finite(const data::Microbatch& batch, std::int64_t later_steps) {
-  const config::StageConfig& stage = job_.stage();
-  RecordedStep recorded{.model = model_->timm_config().dump(),
-                        .cosub = stage.cosub,
-                        .precision = stage.precision,
-                        .later_updates = later_steps};
-  recorded.cosub.lambda = lambda_at(stage.cosub, plan_.steps_per_epoch(), batch.step);
-  const std::filesystem::path file = non_finite_file(job_.folder.root, batch.step, batch.index);
-  write_microbatch(file, batch, step_->pass_for(batch), recorded);
-  write_weights(file, *state_);
-  spdlog::error(
-      "step {}: microbatch {} is not finite. Once more, with loss and gradients in a file: {}{}", batch.step,
-      batch.index, replay_command(file),
-      later_steps > 0
-          ? fmt::format(" (the weights are those after {} more step(s), which was under way)", later_steps)
-          : "");
+void Trainer::explain(std::int64_t step, std::int64_t later_steps) {
+  explain_non_finite({.job = job_,
+                      .model = *model_,
+                      .state = *state_,
+                      .step = *step_,
+                      .number = step,
+                      .later_steps = later_steps,
+                      .lambda = lambda_at(job_.stage().cosub, plan_.steps_per_epoch(), step),
+                      .open_loader = [&] { return open_loader(step, step + 1); }});
 }
 
 void Trainer::skipped(const StepOutcome& outcome) {
@@ -326,7 +296,7 @@ void Trainer::skipped(const StepOutcome& outcome) {
   progress_.skipped_steps = step_->skipped_steps();
   // With late results the next step has been made meanwhile.
   if (progress_.skipped_steps <= kMostExplained)
-    explain_non_finite(progress_.step, std::max<std::int64_t>(0, started_ - progress_.step - 1));
+    explain(progress_.step, std::max<std::int64_t>(0, started_ - progress_.step - 1));
   job_.telemetry.step_skipped();
   if (job_.is_root()) {
     spdlog::warn("step {}: loss {} and gradient norm {}: left out; {} so far", progress_.step, outcome.loss,

@@ -55,8 +55,7 @@ class Trainer {
   bool must_settle() const;
   template <typename Get>
   std::optional<StepOutcome> explained(Get&& get);
-  void explain_non_finite(std::int64_t step, std::int64_t later_steps);
-  void write_non_finite(const data::Microbatch& batch, std::int64_t later_steps);
+  void explain(std::int64_t step, std::int64_t later_steps);
   void skipped(const StepOutcome& outcome);
   void check_parameters();
   void count(const StepOutcome& outcome, double seconds, double wait_seconds);
