@@ -46,6 +46,9 @@ class Communicator {
   virtual void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) = 0;
   virtual std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) = 0;
   virtual void barrier(const std::string& what) = 0;
+  /// A barrier for who has time: up to a millisecond late, it leaves the core to those who compute, and its
+  /// error names the ranks that did not come.
+  virtual void meet(const std::string& what) { barrier(what); }
   /// The ranks that give the same `color` (0 or above) as a communicator of their own, numbered in the order
   /// of their ranks here. It takes over limit() and local_rank(), names ranks in errors by their numbers in
   /// the job, and must not outlive this one.

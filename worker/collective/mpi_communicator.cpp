@@ -182,7 +182,7 @@ void MpiCommunicator::start(const Operation& operation, std::vector<at::Tensor> 
   buffers_ = std::move(buffers);
 }
 
-void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>& pending) {
+void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>& pending, Pace pace) {
   // Any MPI_Test moves all requests on, so it is enough to ask for the first that is not done.
   std::size_t next = 0;
   const auto done = [&] {
@@ -193,7 +193,7 @@ void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>&
     }
     return true;
   };
-  if (!poll_until(done, limit(), cancelled())) fail_late(operation, pending);
+  if (!poll_until(done, limit(), cancelled(), pace)) fail_late(operation, pending);
   broken_ = false;
   buffers_.clear();
 }
@@ -342,6 +342,22 @@ void MpiCommunicator::barrier(const std::string& what) {
   std::vector<Pending> pending(1);
   check_mpi(MPI_Ibarrier(comm_, &pending[0].request));
   complete(operation, pending);
+}
+
+void MpiCommunicator::meet(const std::string& what) {
+  const Operation operation{"barrier", what};
+  start(operation, {});
+  std::vector<Pending> pending;
+  for (std::int64_t i = 1; i < world_size_; ++i) {
+    const auto from = (rank_ - i + world_size_) % world_size_, to = (rank_ + i) % world_size_;
+    auto& receive = pending.emplace_back();
+    receive.peer = from;
+    check_mpi(MPI_Irecv(nullptr, 0, MPI_BYTE, static_cast<int>(from), kTag, comm_, &receive.request));
+    auto& send = pending.emplace_back();
+    send.peer = to;
+    check_mpi(MPI_Isend(nullptr, 0, MPI_BYTE, static_cast<int>(to), kTag, comm_, &send.request));
+  }
+  complete(operation, pending, Pace::kWaiting);
 }
 
 std::unique_ptr<Communicator> MpiCommunicator::split(std::int64_t color, const std::string& what) {

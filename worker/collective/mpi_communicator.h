@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "worker/collective/communicator.h"
+#include "worker/collective/poll.h"
 
 namespace cosub::collective {
 
@@ -43,6 +44,7 @@ class MpiCommunicator final : public Communicator {
   void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) override;
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
+  void meet(const std::string& what) override;
   std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
   bool concurrent() const override { return concurrent_; }
   [[noreturn]] void abort(int exit_code) override;
@@ -62,7 +64,7 @@ class MpiCommunicator final : public Communicator {
   MpiCommunicator(const MpiCommunicator& whole, MPI_Comm part, std::vector<std::int64_t> job_ranks);
 
   void start(const Operation& operation, std::vector<at::Tensor> buffers);
-  void complete(const Operation& operation, std::vector<Pending>& pending);
+  void complete(const Operation& operation, std::vector<Pending>& pending, Pace pace = Pace::kMoving);
   [[noreturn]] void fail_late(const Operation& operation, std::vector<Pending>& pending);
   void start_all_reduce(at::Tensor& tensor, std::int64_t bucket, std::vector<Pending>& pending);
   void start_send(const at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending);

@@ -1,6 +1,7 @@
 // The one way this folder waits: ask, first in quick succession, then with short sleeps, until done or out of
 // time. MPI and NCCL make progress (or show their errors) only when asked, and a rank that spins takes the
-// core that another one computes on.
+// core that another one computes on. While data move, each late question delays them; until the others have
+// come, only the end of the wait is late.
 #pragma once
 
 #include <algorithm>
@@ -10,18 +11,22 @@
 
 namespace cosub::collective {
 
+enum class Pace { kMoving, kWaiting };
+
 /// Calls done() until it returns true; false when `limit` has passed on the monotonic clock, or `cancelled`
 /// is set.
 template <typename Done>
-bool poll_until(Done&& done, std::chrono::milliseconds limit, const std::atomic<bool>& cancelled) {
+bool poll_until(Done&& done, std::chrono::milliseconds limit, const std::atomic<bool>& cancelled,
+                Pace pace = Pace::kMoving) {
   constexpr int kSpins = 32;
-  constexpr std::chrono::microseconds kShortestSleep(50), kLongestSleep(200);
+  constexpr std::chrono::microseconds kShortestSleep(50);
+  const std::chrono::microseconds longest_sleep(pace == Pace::kMoving ? 200 : 1000);
   for (int spin = 0; spin < kSpins; ++spin) {
     if (done()) return true;
   }
   const auto deadline = std::chrono::steady_clock::now() + limit;
   for (auto sleep = kShortestSleep; !cancelled && std::chrono::steady_clock::now() < deadline;
-       sleep = std::min(sleep * 5 / 4, kLongestSleep)) {
+       sleep = std::min(sleep * 5 / 4, longest_sleep)) {
     std::this_thread::sleep_for(sleep);
     if (done()) return true;
   }

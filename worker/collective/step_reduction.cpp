@@ -162,9 +162,10 @@ void StepReduction::exchange(std::size_t bucket, bool merge) {
     options_.on_bucket(order_.step(), static_cast<std::int64_t>(bucket),
                        static_cast<std::int64_t>(options_.buckets.size()));
   }
-  exchange_->exchange(
-      bucket, sums_.sums(),
-      fmt::format("step {}, bucket {} of {}", order_.step(), bucket + 1, options_.buckets.size()));
+  const std::string what =
+      fmt::format("step {}, bucket {} of {}", order_.step(), bucket + 1, options_.buckets.size());
+  if (thread_) own_communicator_->meet(what);
+  exchange_->exchange(bucket, sums_.sums(), what);
 }
 
 at::Tensor StepReduction::finish() {

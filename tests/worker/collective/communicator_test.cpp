@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
 #include <stdexcept>
+#include <thread>
 
 #include "tests/worker/collective/mpi_world.h"
 #include "worker/collective/mpi_communicator.h"
@@ -124,6 +126,18 @@ TEST_P(OperationsTest, wrong_tensors_are_refused_before_anything_is_sent) {
   std::vector<at::Tensor> too_few;
   EXPECT_THROW(communicator().all_gather(half, too_few, "test"), std::logic_error);
   communicator().barrier("test");
+}
+
+TEST_P(OperationsTest, a_meeting_ends_when_all_have_come) {
+  // One clock for all: these ranks share a host.
+  const auto now = [] { return std::chrono::steady_clock::now().time_since_epoch().count(); };
+  const bool is_last = rank() == world_size() - 1;
+  if (is_last) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  auto came = at::full({1}, is_last ? now() : 0, at::kLong);
+  communicator().meet("test");
+  const auto left = now();
+  communicator().all_reduce_sum(came, "test");
+  EXPECT_GE(left, came.item<std::int64_t>());
 }
 
 TEST_P(OperationsTest, split_connects_ranks_of_one_color_in_their_order) {

@@ -90,6 +90,7 @@ int run(const std::string& operation) {
          if (world->rank() == 0) pause();  // the one that waited ends us
        }},
       {"barrier", [&] { world->barrier("step 12"); }},
+      {"meet", [&] { world->meet("step 12"); }},
       {"buckets", [&] { world->all_reduce_sum_buckets(some, "step 12"); }},
       {"unwinding", [&] { world->barrier("step 12"); }},
       {"abort", [&] { world->barrier("step 12"); }},

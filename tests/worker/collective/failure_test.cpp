@@ -72,6 +72,13 @@ TEST(FailureTest, direct_exchanges_name_the_rank_that_is_missing) {
               ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for ranks? ([01], )?2 in all_gather"));
 }
 
+TEST(FailureTest, a_meeting_names_the_rank_that_is_missing) {
+  const auto job = run_job("meet", 3);
+  EXPECT_THAT(
+      job.output,
+      ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for ranks? ([01], )?2 in barrier \\(step 12\\)"));
+}
+
 TEST(FailureTest, buckets_are_named) {
   const auto job = run_job("buckets", 2);
   EXPECT_THAT(job.output, HasSubstr("in all_reduce_sum (step 12, bucket 1 of 2)"));
