@@ -128,6 +128,11 @@ void add_step(CLI::App& bench, Chosen& chosen) {
       ->capture_default_str();
   sub->add_option("--seed", options->seed, "of weights, images and kept rows")->capture_default_str();
   add_files(*sub, *options);
+  sub->add_option("--in-turns", options->in_turns,
+                  "overlap: each step with it and without; ranks: on all, on rank 0 alone, and on each for "
+                  "itself; a table of each, and how they compare")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Turns>{{"overlap", Turns::kOverlap}, {"ranks", Turns::kRanks}}));
   sub->add_flag("--on-request", options->on_request,
                 "run a step for each line on stdin and answer with its seconds and loss, no table");
   sub->footer(
@@ -137,6 +142,8 @@ void add_step(CLI::App& bench, Chosen& chosen) {
       "  cosub bench step --threads 8 --drop-rate 0.5\n"
       "Exposed communication, four ranks:\n"
       "  mpirun -n 4 --bind-to none cosub-worker bench step --images 64 --precision bf16\n"
+      "What a second rank brings, and what it would bring if nothing were exchanged:\n"
+      "  mpirun -n 2 --bind-to none cosub-worker bench step --threads 1 --in-turns ranks\n"
       "Where a step's time goes (the file opens in https://ui.perfetto.dev):\n"
       "  cosub bench step --threads 8 --trace step.json\n"
       "Beside timm and PyTorch: bench/step/run. With and without overlap, over a limited link:\n"

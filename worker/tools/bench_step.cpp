@@ -2,17 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "common/atomic_file.h"
 #include "common/error.h"
-#include "worker/model/cost.h"
+#include "worker/collective/single_communicator.h"
 #include "worker/model/tensor_file.h"
 #include "worker/tools/bench_step_report.h"
+#include "worker/tools/measured_steps.h"
 #include "worker/tools/memory_use.h"
 #include "worker/tools/operator_trace.h"
 #include "worker/tools/step_rig.h"
@@ -64,41 +66,6 @@ ExitCode serve(const BenchStepOptions& options, StepRig& rig, at::Device device)
   return ExitCode::kDone;
 }
 
-/// The step's seconds are those of the slowest rank.
-std::vector<double> slowest(collective::Communicator& communicator, const std::vector<double>& mine) {
-  std::vector<at::Tensor> all;
-  for (std::int64_t rank = 0; rank < communicator.world_size(); ++rank)
-    all.push_back(at::zeros({static_cast<std::int64_t>(mine.size())}, at::kDouble));
-  communicator.all_gather(at::tensor(mine, at::kDouble), all, "the times of the steps");
-  const at::Tensor most = std::get<0>(at::stack(all).max(0)).contiguous();
-  const double* values = most.const_data_ptr<double>();
-  return {values, values + most.numel()};
-}
-
-void measure_steps(const BenchStepOptions& options, StepRig& rig, at::Device device,
-                   StepMeasurements& found) {
-  for (std::int64_t step = 0; step < options.warm_up + options.steps; ++step) {
-    rig.take_phases();
-    rig.take_exchange_seconds();
-    const Clock::time_point start = Clock::now();
-    train::StepOutcome outcome;
-    if (step == 0)
-      found.step_peak_bytes = peak_tensor_bytes(device.type(), [&] { outcome = rig.run(); });
-    else
-      outcome = rig.run();
-    const double seconds = seconds_since(start);
-    found.losses.push_back(outcome.loss);
-    if (step == 0) found.resident_after_first = resident_bytes();
-    if (step < options.warm_up) continue;
-    found.seconds.push_back(seconds);
-    found.phases.push_back(rig.take_phases());
-    found.exchange_seconds.push_back(rig.take_exchange_seconds());
-  }
-  found.resident_after_last = resident_bytes();
-  found.resident_peak = peak_resident_bytes();
-  found.device_peak = device_peak_bytes(device);
-}
-
 constexpr std::int64_t kTracedSteps = 3;
 constexpr std::size_t kOperatorsShown = 25;
 
@@ -113,46 +80,94 @@ void trace_steps(const BenchStepOptions& options, StepRig& rig, at::Device devic
              kTracedSteps, options.trace.string());
 }
 
-/// Counted on a CPU, where the operators' names are known; kept counts are the same in every step.
-double flops_per_step(const BenchStepOptions& options, const StepRig& rig) {
-  const auto backbone = model::create(options.stage.model, std::nullopt);
-  const std::int64_t forward = model::multiply_adds_of_pass(*backbone, rig.pass_for(0, 0));
-  return 3.0 * 2.0 * static_cast<double>(forward * options.accumulate);
-}
-
-void check_exchange(const config::StageConfig& stage) {
+void check(const BenchStepOptions& options, std::int64_t world_size) {
+  const config::StageConfig& stage = options.stage;
   if (stage.exchange.compress != config::Compress::kNone && stage.reduction == config::Reduction::kOrdered)
     throw ConfigError("--compress bf16: needs --reduction fast; found ordered");
+  if (options.on_request && world_size > 1)
+    throw ConfigError(fmt::format("--on-request: for one rank; found {}", world_size));
+  if (options.in_turns == Turns::kNone) return;
+  if (options.on_request) throw ConfigError("--in-turns: not with --on-request");
+  if (world_size == 1)
+    throw ConfigError("--in-turns: compares ranks that exchange gradients; found 1 rank (mpirun -n 2 ...)");
+}
+
+BenchStepOptions with_overlap(BenchStepOptions options, bool overlap) {
+  options.stage.exchange.overlap = overlap;
+  return options;
+}
+
+/// One of those that take turns.
+struct Turn {
+  std::string name;
+  std::unique_ptr<MeasuredSteps> steps;  // null: this rank only waits
+  collective::Communicator* ranks;       // that take part, for tensors in the hosts' memory
+};
+
+/// `alone`: a world of this rank.
+std::vector<Turn> make_turns(const BenchStepOptions& options, const train::DeviceChoice& choice,
+                             collective::Communicator& ranks, collective::Communicator& alone) {
+  const auto steps = [&](const BenchStepOptions& with, collective::Communicator& over) {
+    return std::make_unique<MeasuredSteps>(with, over, choice.device);
+  };
+  std::vector<Turn> turns;
+  if (options.in_turns == Turns::kOverlap) {
+    turns.push_back({"overlap", steps(with_overlap(options, true), *choice.communicator), &ranks});
+    turns.push_back({"no_overlap", steps(with_overlap(options, false), *choice.communicator), &ranks});
+    return turns;
+  }
+  turns.push_back({"all_ranks", steps(options, *choice.communicator), &ranks});
+  if (options.in_turns == Turns::kRanks) {
+    turns.push_back({"one_rank", ranks.rank() == 0 ? steps(options, alone) : nullptr, &alone});
+    turns.push_back({"each_alone", steps(options, alone), &ranks});
+  }
+  return turns;
+}
+
+/// Collective.
+void take_turns(const BenchStepOptions& options, std::vector<Turn>& turns, collective::Communicator& ranks) {
+  for (std::int64_t step = 0; step < options.warm_up + options.steps; ++step) {
+    for (std::size_t i = 0; i < turns.size(); ++i) {
+      const Turn& turn = turns[step % 2 == 0 ? i : turns.size() - 1 - i];
+      if (turns.size() > 1) ranks.barrier("the next turn of bench step");
+      if (turn.steps) turn.steps->run();
+    }
+  }
+}
+
+/// Of what takes turns the file has all: {NAME: ..., NAME: ...}.
+void report(const BenchStepOptions& options, const std::vector<NamedMeasurements>& all) {
+  nlohmann::json document;
+  for (const NamedMeasurements& one : all) {
+    if (all.size() > 1) fmt::print("{}\n\n", one.name);
+    fmt::print("{}{}", bench_step_text(one.options, one.found), all.size() > 1 ? "\n" : "");
+    document[one.name] = bench_step_json(one.options, one.found);
+  }
+  if (all.size() > 1) fmt::print("{}", in_turns_text(options.in_turns, all));
+  if (options.json.empty()) return;
+  write_file_atomically(options.json, (all.size() > 1 ? document : document.front()).dump(1) + "\n");
 }
 
 }  // namespace
 
 ExitCode run_bench_step(const BenchStepOptions& options) {
-  check_exchange(options.stage);
   const auto ranks = collective::connect();
-  if (options.on_request && ranks->world_size() > 1)
-    throw ConfigError(fmt::format("--on-request: for one rank; found {}", ranks->world_size()));
+  check(options, ranks->world_size());
   const train::DeviceChoice choice = train::choose_device(*ranks, options.stage.device);
-  StepRig rig(options.stage, options.accumulate, options.seed, options.weights, *choice.communicator,
-              choice.device);
-  if (ranks->rank() == 0) write_what_is_wanted(options, rig);
+  collective::SingleCommunicator alone;
+  std::vector<Turn> turns = make_turns(options, choice, *ranks, alone);
+  StepRig& rig = turns.front().steps->rig();
+  const bool is_first = ranks->rank() == 0;
+  if (is_first) write_what_is_wanted(options, rig);
   if (options.on_request) return serve(options, rig, choice.device);
 
-  StepMeasurements found;
-  found.world_size = ranks->world_size();
-  found.images_per_step = rig.images_per_step();
-  found.device = choice.device.str();
-  found.parameter_bytes = rig.parameter_bytes();
-  measure_steps(options, rig, choice.device, found);
-  found.seconds = slowest(*ranks, found.seconds);
-  if (ranks->rank() == 0) {
-    found.rank_flops_per_step = flops_per_step(options, rig);
-    found.peak = peak_of(choice.device, options.stage.precision);
-    fmt::print("{}", bench_step_text(options, found));
-    if (!options.json.empty())
-      write_file_atomically(options.json, bench_step_json(options, found).dump(1) + "\n");
+  take_turns(options, turns, *ranks);
+  std::vector<NamedMeasurements> all;
+  for (const Turn& turn : turns) {
+    if (turn.steps) all.push_back({turn.name, turn.steps->options(), turn.steps->finish(*turn.ranks)});
   }
-  if (!options.trace.empty()) trace_steps(options, rig, choice.device, ranks->rank() == 0);
+  if (is_first) report(options, all);
+  if (!options.trace.empty()) trace_steps(options, rig, choice.device, is_first);
   ranks->barrier("the end of bench step");
   return ExitCode::kDone;
 }

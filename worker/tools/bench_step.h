@@ -10,6 +10,13 @@
 
 namespace cosub::tools {
 
+/// What takes turns, in the same processes: A B B A A B ..., A B C C B A ...
+enum class Turns {
+  kNone,
+  kOverlap,  // the exchange of gradients during the backward pass; after it
+  kRanks     // all ranks; rank 0 alone while the others wait; all ranks, each for itself, without an exchange
+};
+
 struct BenchStepOptions {
   config::StageConfig stage;  // as StepRig takes it
   std::int64_t accumulate = 1;
@@ -22,11 +29,12 @@ struct BenchStepOptions {
   std::filesystem::path json;
   std::filesystem::path trace;  // of rank 0's steps after the measured ones
   bool on_request = false;
+  Turns in_turns = Turns::kNone;
 };
 
-/// Collective. Rank 0 prints a table, or with on_request, after each line that it reads, the next step's
-/// seconds and loss, and the most bytes of tensors so far on the GPU (0: none). ConfigError, DataError,
-/// IoError.
+/// Collective. Rank 0 prints a table (one for each of those that take turns, and how they compare), or with
+/// on_request, after each line that it reads, the next step's seconds and loss, and the most bytes of tensors
+/// so far on the GPU (0: none). ConfigError, DataError, IoError.
 ExitCode run_bench_step(const BenchStepOptions& options);
 
 }  // namespace cosub::tools

@@ -92,6 +92,7 @@ std::string heading(const BenchStepOptions& options, const StepMeasurements& fou
 
 std::string exchange_text(const config::StageConfig& stage, const StepMeasurements& found) {
   if (found.world_size == 1) return "";
+  if (!found.exchanges) return "no exchange: each rank trains for itself\n";
   const config::ExchangeConfig& exchange = stage.exchange;
   return fmt::format("reduction {}, {} of gradients {} the backward pass in buckets of {:g} MiB{}\n",
                      name_of(stage.reduction), format_bytes(static_cast<double>(found.parameter_bytes)),
@@ -100,6 +101,35 @@ std::string exchange_text(const config::StageConfig& stage, const StepMeasuremen
 }
 
 }  // namespace
+
+std::string in_turns_text(Turns turns, const std::vector<NamedMeasurements>& all) {
+  const auto compare = [&](std::size_t a, std::size_t b, const auto& of_steps) {
+    std::vector<double> values;
+    for (std::size_t i = 0; i < all.at(a).found.seconds.size(); ++i)
+      values.push_back(of_steps(all.at(a).found, all.at(b).found, i));
+    return Spread::of(values);
+  };
+  if (turns == Turns::kOverlap) {
+    const Spread saved =
+        compare(0, 1, [](const StepMeasurements& with, const StepMeasurements& without, std::size_t i) {
+          return without.seconds[i] - with.seconds[i];
+        });
+    return fmt::format("With overlap a step is {:.1f} ms shorter (median of the pairs; {:.1f} to {:.1f})\n",
+                       1e3 * saved.median, 1e3 * saved.min, 1e3 * saved.max);
+  }
+  const auto speed = [](const StepMeasurements& found, std::size_t i) {
+    return static_cast<double>(found.images_per_step) / found.seconds[i];
+  };
+  const auto ratio = [&](const StepMeasurements& a, const StepMeasurements& b, std::size_t i) {
+    return speed(a, i) / speed(b, i);
+  };
+  const Spread together = compare(0, 1, ratio), alone = compare(2, 1, ratio), kept = compare(0, 2, ratio);
+  const Rows rows = {{"images a second, turn by turn", "min", "median", "max"},
+                     row(fmt::format("{} ranks / one", all[0].found.world_size), together, 1, 3),
+                     row("without an exchange, each for itself / one", alone, 1, 3),
+                     row("with / without the exchange", kept, 1, 3)};
+  return table(rows);
+}
 
 std::string bench_step_text(const BenchStepOptions& options, const StepMeasurements& found) {
   const auto bytes = [](std::int64_t count) { return format_bytes(static_cast<double>(count)); };

@@ -14,6 +14,7 @@ namespace cosub::tools {
 
 struct StepMeasurements {
   std::int64_t world_size = 1, images_per_step = 0;
+  bool exchanges = false;                     // gradients; or each rank trains for itself
   std::int64_t parameter_bytes = 0;           // and as many of gradients, on every rank
   std::string device;                         // cpu, cuda:0
   std::vector<double> seconds;                // by step, of the slowest rank
@@ -32,5 +33,14 @@ struct StepMeasurements {
 
 std::string bench_step_text(const BenchStepOptions& options, const StepMeasurements& found);
 nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasurements& found);
+
+struct NamedMeasurements {
+  std::string name;
+  BenchStepOptions options;
+  StepMeasurements found;
+};
+
+/// How those that took turns compare, step by step; in the order of Turns' comments.
+std::string in_turns_text(Turns turns, const std::vector<NamedMeasurements>& all);
 
 }  // namespace cosub::tools

@@ -1,4 +1,5 @@
 // What the bench commands accept, and what they write where something was not measured.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -32,6 +33,23 @@ TEST(BenchStepJson, IsNullWhereNothingWasMeasured) {
   EXPECT_TRUE(on_cpu.at("device_peak_bytes").is_null());
 }
 
+TEST(BenchStepInTurns, ComparesStepByStep) {
+  const auto named = [](std::int64_t world_size, std::vector<double> seconds) {
+    StepMeasurements found = measured_on("cpu");
+    found.world_size = world_size;
+    found.images_per_step = 8 * world_size;
+    found.seconds = std::move(seconds);
+    return NamedMeasurements{"", {}, found};
+  };
+  const std::string ranks =
+      in_turns_text(Turns::kRanks, {named(2, {1, 2, 1}), named(1, {1, 1.9, 0.5}), named(2, {1, 2, 2})});
+  EXPECT_THAT(ranks, ::testing::ContainsRegex("2 ranks / one +1\\.000 +1\\.900 +2\\.000"));
+  EXPECT_THAT(ranks, ::testing::ContainsRegex("each for itself / one +0\\.500 +1\\.900 +2\\.000"));
+  EXPECT_THAT(ranks, ::testing::ContainsRegex("with / without the exchange +1\\.000 +1\\.000 +2\\.000"));
+  EXPECT_EQ(in_turns_text(Turns::kOverlap, {named(2, {1, 2, 1}), named(2, {1.5, 2.25, 0.5})}),
+            "With overlap a step is 250.0 ms shorter (median of the pairs; -500.0 to 500.0)\n");
+}
+
 /// "" when the words are accepted.
 std::string refusal(std::vector<std::string> words) {
   CLI::App app;
@@ -55,6 +73,8 @@ TEST(BenchCommands, TakeWhatTheConfigurationTakes) {
         << command;
   EXPECT_NE(refusal({"bench", "step", "--optimizer", "adam"}), "");
   EXPECT_NE(refusal({"bench", "step", "--loss", "mse"}), "");
+  EXPECT_EQ(refusal({"bench", "step", "--in-turns", "ranks"}), "");
+  EXPECT_NE(refusal({"bench", "step", "--in-turns", "precision"}), "");
 }
 
 }  // namespace
