@@ -139,10 +139,10 @@ Finding check_dataset() {
 }
 
 Finding check_gpu() {
-  if (!fs::exists("/dev/nvidia0")) return {"GPU", Verdict::kNote, "none: runs go on CPU", ""};
+  if (!fs::exists("/dev/nvidiactl")) return {"GPU", Verdict::kNote, "none: runs go on CPU", ""};
   const Outcome outcome = run_program({"nvidia-smi", "-L"}, std::chrono::seconds(20));
   if (outcome.code != 0)
-    return {"GPU", Verdict::kBad, "/dev/nvidia0 is there, nvidia-smi fails", "check the driver"};
+    return {"GPU", Verdict::kBad, "/dev/nvidiactl is there, nvidia-smi fails", "check the driver"};
   return {"GPU", Verdict::kGood, first_line(outcome.output), ""};
 }
 

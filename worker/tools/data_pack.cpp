@@ -103,7 +103,7 @@ void add_data_pack(CLI::App& data, std::function<ExitCode()>& chosen) {
 ExitCode run_data_pack(const DataPackOptions& options) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error that names its file, not a death
   const data::PackOptions& pack = options.pack;
-  const config::SourceConfig config = options.source.get();
+  const config::SourceConfig config = options.source.get_named();
   data::PackSummary summary;
   double seconds = 0;
   {

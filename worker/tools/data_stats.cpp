@@ -194,7 +194,7 @@ void add_data_stats(CLI::App& data, std::function<ExitCode()>& chosen) {
 }
 
 ExitCode run_data_stats(const DataStatsOptions& options) {
-  const config::SourceConfig config = options.source.get();
+  const config::SourceConfig config = options.source.get_named();
   data::SetStats stats;
   {
     ProgressLine line("stats");

@@ -16,16 +16,17 @@ constexpr std::chrono::milliseconds kLiveInterval{100};
 
 }  // namespace
 
-std::string line_of(const std::string& what, const ImageProgress& progress, Bar bar) {
+std::string line_of(const std::string& what, const Progress& progress, Bar bar) {
   const double share =
       progress.of > 0 ? static_cast<double>(progress.done) / static_cast<double>(progress.of) : 0.0;
   const std::string drawn = bar == Bar::kNone ? "" : progress_bar(share, bar == Bar::kColour) + " ";
-  std::string line = fmt::format("{}  {}{:>3.0f} %  {}/{} images", what, drawn, std::floor(100 * share),
+  std::string line = fmt::format("{}  {}{:>3.0f} %  {}/{} {}", what, drawn, std::floor(100 * share),
                                  format_count(static_cast<double>(progress.done)),
-                                 format_count(static_cast<double>(progress.of)));
+                                 format_count(static_cast<double>(progress.of)), progress.unit);
   if (progress.done_now == 0 || progress.seconds <= 0) return line;
   const double rate = static_cast<double>(progress.done_now) / progress.seconds;
-  line += fmt::format("  {} images/s", format_count(std::round(rate)));
+  line += fmt::format("  {} {}/s", rate < 10 ? fmt::format("{:.1f}", rate) : format_count(std::round(rate)),
+                      progress.unit);
   if (progress.bytes_now > 0)
     line += fmt::format("  {}", format_bytes(static_cast<double>(progress.bytes_now)));
   return line +
@@ -47,7 +48,7 @@ double ProgressLine::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
-void ProgressLine::show(ImageProgress progress) {
+void ProgressLine::show(Progress progress) {
   const auto now = std::chrono::steady_clock::now();
   if (now - shown_ < interval_) return;
   shown_ = now;

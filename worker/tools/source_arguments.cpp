@@ -19,6 +19,16 @@ void add_source(CLI::App& app, SourceArguments& arguments, const std::string& pr
 }
 
 config::SourceConfig SourceArguments::get() const {
+  if (!source.class_map.empty() && source.folder.empty()) {
+    throw ConfigError(
+        fmt::format("{0}class-map: found beside samples whose labels are numbers already; allowed: beside "
+                    "{0}folder. Shards get theirs by cosub data index --class-map FILE",
+                    prefix));
+  }
+  return get_named();
+}
+
+config::SourceConfig SourceArguments::get_named() const {
   const int sources =
       (source.folder.empty() ? 0 : 1) + (source.shards.empty() ? 0 : 1) + (idx.images.empty() ? 0 : 1);
   if (sources != 1 || idx.images.empty() != idx.labels.empty()) {

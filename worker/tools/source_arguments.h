@@ -13,8 +13,11 @@ struct SourceArguments {
   config::IdxSource idx;  // --images and --labels
 
   bool given() const { return source.given() || !idx.images.empty(); }
-  /// ConfigError that names the options when there is not exactly one source.
+  /// ConfigError that names the options when there is not exactly one source, or a class map that changes
+  /// nothing.
   config::SourceConfig get() const;
+  /// The same for commands that show or keep names: a class map beside any source names its classes.
+  config::SourceConfig get_named() const;
   std::string prefix = "--";
 };
 

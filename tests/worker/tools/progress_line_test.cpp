@@ -25,10 +25,12 @@ TEST(ProgressLine, OffATerminalIsALineEachInterval) {
 }
 
 TEST(ProgressLine, TellsSpeedBytesAndWhatIsLeft) {
-  const ImageProgress progress{
-      .done = 4210, .of = 9152, .done_now = 4060, .bytes_now = 1 << 30, .seconds = 5};
+  const Progress progress{.done = 4210, .of = 9152, .done_now = 4060, .bytes_now = 1 << 30, .seconds = 5};
   EXPECT_EQ(line_of("pack", progress, Bar::kNone),
             "pack   46 %  4,210/9,152 images  812 images/s  1.0 GiB  6.1 s left");
+  EXPECT_EQ(
+      line_of("index", {.done = 10, .of = 40, .done_now = 10, .seconds = 5, .unit = "shards"}, Bar::kNone),
+      "index   25 %  10/40 shards  2.0 shards/s  15.0 s left");
 }
 
 }  // namespace
