@@ -86,6 +86,12 @@ void add_exchange(CLI::App& sub, config::StageConfig& stage) {
   sub.add_option("--compress", exchange.compress, "none or bf16, which needs --reduction fast (none)")
       ->transform(CLI::CheckedTransformer(std::map<std::string, config::Compress>{
           {"none", config::Compress::kNone}, {"bf16", config::Compress::kBf16}}));
+  sub.add_flag("--error-feedback", exchange.error_feedback,
+               "what rounding to bf16 loses counts in the next step");
+  sub.add_option("--sync-batchnorm", stage.sync_batchnorm,
+                 "statistics of BatchNorm over the microbatches of so many neighbouring ranks")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   sub.add_option("--reduction", stage.reduction,
                  "ordered (the same bits on any number of ranks) or fast (ordered)")
       ->transform(CLI::CheckedTransformer(std::map<std::string, config::Reduction>{

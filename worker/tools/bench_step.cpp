@@ -84,6 +84,8 @@ void check(const BenchStepOptions& options, std::int64_t world_size) {
   const config::StageConfig& stage = options.stage;
   if (stage.exchange.compress != config::Compress::kNone && stage.reduction == config::Reduction::kOrdered)
     throw ConfigError("--compress bf16: needs --reduction fast; found ordered");
+  if (stage.exchange.error_feedback && stage.exchange.compress == config::Compress::kNone)
+    throw ConfigError("--error-feedback: needs --compress bf16; found none");
   if (options.on_request && world_size > 1)
     throw ConfigError(fmt::format("--on-request: for one rank; found {}", world_size));
   if (options.in_turns == Turns::kNone) return;

@@ -74,6 +74,9 @@ TEST(BenchCommands, TakeWhatTheConfigurationTakes) {
   EXPECT_NE(refusal({"bench", "step", "--optimizer", "adam"}), "");
   EXPECT_NE(refusal({"bench", "step", "--loss", "mse"}), "");
   EXPECT_EQ(refusal({"bench", "step", "--in-turns", "ranks"}), "");
+  EXPECT_EQ(refusal({"bench", "step", "--compress", "bf16", "--reduction", "fast", "--error-feedback"}), "");
+  EXPECT_EQ(refusal({"bench", "step", "--model", "resnet50", "--sync-batchnorm", "2"}), "");
+  EXPECT_NE(refusal({"bench", "step", "--sync-batchnorm", "0"}), "");
   EXPECT_NE(refusal({"bench", "step", "--in-turns", "precision"}), "");
 }
 
