@@ -3,6 +3,7 @@
 #include "worker/model/families.h"
 #include "worker/model/layers.h"
 #include "worker/model/resample.h"
+#include "worker/model/window_attention.h"
 
 namespace cosub::model {
 namespace {
@@ -98,16 +99,7 @@ class WindowAttention : public torch::nn::Module {
     const at::Tensor qkv = qkv_->forward(in)
                                .reshape({rows, count, area, 3, num_heads_, dim / num_heads_})
                                .permute({3, 0, 1, 4, 2, 5});  // [3, N, windows, heads, area, head_dim]
-    // A GPU's fused kernels take four dimensions: windows go to the heads where each has a mask of its own,
-    // else to the rows, which moves nothing in memory. A CPU's would be taken only where no gradients are
-    // wanted, and a branch that is computed again would get other bits: there they stay apart.
-    const bool folds = !in.is_cpu();
-    const std::int64_t first = mask_.defined() ? 1 : 0;
-    const auto folded = [&](std::int64_t i) { return folds ? qkv[i].flatten(first, first + 1) : qkv[i]; };
-    const at::Tensor bias = bias_of_windows();
-    const at::Tensor mask = folds ? bias.flatten(0, 1).unsqueeze(0) : bias;
-    const at::Tensor out = at::scaled_dot_product_attention(folded(0), folded(1), folded(2), mask)
-                               .reshape({rows, count, num_heads_, area, dim / num_heads_});
+    const at::Tensor out = window_attention(qkv, bias_of_windows(), /*folds=*/!in.is_cpu());
     return windows_.merge(proj_->forward(out.transpose(2, 3).flatten(3)));
   }
 
