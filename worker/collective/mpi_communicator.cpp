@@ -345,7 +345,7 @@ void MpiCommunicator::barrier(const std::string& what) {
 }
 
 void MpiCommunicator::meet(const std::string& what) {
-  const Operation operation{"barrier", what};
+  const Operation operation{"meet", what};
   start(operation, {});
   std::vector<Pending> pending;
   for (std::int64_t i = 1; i < world_size_; ++i) {

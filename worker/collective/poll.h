@@ -11,6 +11,7 @@
 
 namespace cosub::collective {
 
+/// What a wait is for: data that move, or others that have not come yet.
 enum class Pace { kMoving, kWaiting };
 
 /// Calls done() until it returns true; false when `limit` has passed on the monotonic clock, or `cancelled`

@@ -90,6 +90,8 @@ void check(const BenchStepOptions& options, std::int64_t world_size) {
     throw ConfigError(fmt::format("--on-request: for one rank; found {}", world_size));
   if (options.in_turns == Turns::kNone) return;
   if (options.on_request) throw ConfigError("--in-turns: not with --on-request");
+  if (options.in_turns == Turns::kRanks && stage.sync_batchnorm > 1)
+    throw ConfigError("--in-turns ranks: not with --sync-batchnorm, which one rank alone cannot do");
   if (world_size == 1)
     throw ConfigError("--in-turns: compares ranks that exchange gradients; found 1 rank (mpirun -n 2 ...)");
 }
@@ -131,7 +133,7 @@ void take_turns(const BenchStepOptions& options, std::vector<Turn>& turns, colle
   for (std::int64_t step = 0; step < options.warm_up + options.steps; ++step) {
     for (std::size_t i = 0; i < turns.size(); ++i) {
       const Turn& turn = turns[step % 2 == 0 ? i : turns.size() - 1 - i];
-      if (turns.size() > 1) ranks.barrier("the next turn of bench step");
+      if (turns.size() > 1) ranks.meet("the next turn of bench step");  // disturbs a lone rank least
       if (turn.steps) turn.steps->run();
     }
   }

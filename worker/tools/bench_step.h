@@ -32,9 +32,10 @@ struct BenchStepOptions {
   Turns in_turns = Turns::kNone;
 };
 
-/// Collective. Rank 0 prints a table (one for each of those that take turns, and how they compare), or with
-/// on_request, after each line that it reads, the next step's seconds and loss, and the most bytes of tensors
-/// so far on the GPU (0: none). ConfigError, DataError, IoError.
+/// Collective. Rank 0 prints a table (one for each of those that take turns, and how they compare; the
+/// process's memory is that of all of them, trace and kept rows are the first one's), or with on_request,
+/// after each line that it reads, the next step's seconds and loss, and the most bytes of tensors so far on
+/// the GPU (0: none). ConfigError, DataError, IoError.
 ExitCode run_bench_step(const BenchStepOptions& options);
 
 }  // namespace cosub::tools

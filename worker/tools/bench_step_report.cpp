@@ -94,10 +94,13 @@ std::string exchange_text(const config::StageConfig& stage, const StepMeasuremen
   if (found.world_size == 1) return "";
   if (!found.exchanges) return "no exchange: each rank trains for itself\n";
   const config::ExchangeConfig& exchange = stage.exchange;
-  return fmt::format("reduction {}, {} of gradients {} the backward pass in buckets of {:g} MiB{}\n",
-                     name_of(stage.reduction), format_bytes(static_cast<double>(found.parameter_bytes)),
-                     exchange.overlap ? "during" : "after", exchange.bucket_mib,
-                     exchange.compress == config::Compress::kBf16 ? ", as bf16" : "");
+  return fmt::format(
+      "reduction {}, {} of gradients {} the backward pass in buckets of {:g} MiB{}{}{}\n",
+      name_of(stage.reduction), format_bytes(static_cast<double>(found.parameter_bytes)),
+      exchange.overlap ? "during" : "after", exchange.bucket_mib,
+      exchange.compress == config::Compress::kBf16 ? ", as bf16" : "",
+      exchange.error_feedback ? " with error feedback" : "",
+      stage.sync_batchnorm > 1 ? fmt::format("; BatchNorm over {} ranks", stage.sync_batchnorm) : "");
 }
 
 }  // namespace
@@ -167,12 +170,12 @@ nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasur
           {"ranks", found.world_size},
           {"device", found.device},
           {"parameter_bytes", found.parameter_bytes},
-          {"exchange",
-           {{"reduction", name_of(stage.reduction)},
-            {"overlap", stage.exchange.overlap},
-            {"bucket_mib", stage.exchange.bucket_mib},
-            {"compress", name_of(stage.exchange.compress)},
-            {"error_feedback", stage.exchange.error_feedback}}},
+          {"exchange", !found.exchanges ? nlohmann::json()
+                                        : nlohmann::json{{"reduction", name_of(stage.reduction)},
+                                                         {"overlap", stage.exchange.overlap},
+                                                         {"bucket_mib", stage.exchange.bucket_mib},
+                                                         {"compress", name_of(stage.exchange.compress)},
+                                                         {"error_feedback", stage.exchange.error_feedback}}},
           {"sync_batchnorm", stage.sync_batchnorm},
           {"images_per_second", seconds.per(static_cast<double>(found.images_per_step)).json()},
           {"step_seconds", seconds.json()},

@@ -15,9 +15,10 @@ ExitCode run_data_index(const DataIndexOptions& options) {
   double seconds = 0;
   {
     ProgressLine line("index");
-    summary = data::build_shard_index(shards, options.index, [&](std::int64_t done, std::int64_t all) {
-      line.show({.done = done, .of = all, .done_now = done, .unit = "shards"});
-    });
+    summary = data::build_shard_index(
+        shards, options.index, [&](std::int64_t done, std::int64_t read, std::int64_t all) {
+          line.show({.done = done, .of = all, .done_now = read, .unit = "shards"});
+        });
     seconds = line.seconds();
   }
   fmt::print("{} samples in {} shards ({} read, {} unchanged); largest label {}; {:.1f} s\n", summary.samples,

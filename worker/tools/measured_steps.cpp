@@ -6,7 +6,6 @@
 
 #include "worker/model/cost.h"
 #include "worker/tools/memory_use.h"
-#include "worker/train/device.h"
 
 namespace cosub::tools {
 namespace {

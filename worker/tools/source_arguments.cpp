@@ -19,7 +19,7 @@ void add_source(CLI::App& app, SourceArguments& arguments, const std::string& pr
 }
 
 config::SourceConfig SourceArguments::get() const {
-  if (!source.class_map.empty() && source.folder.empty()) {
+  if (!source.class_map.empty() && (!source.shards.empty() || !idx.images.empty())) {
     throw ConfigError(
         fmt::format("{0}class-map: found beside samples whose labels are numbers already; allowed: beside "
                     "{0}folder. Shards get theirs by cosub data index --class-map FILE",

@@ -132,6 +132,7 @@ TEST_P(OperationsTest, a_meeting_ends_when_all_have_come) {
   // One clock for all: these ranks share a host.
   const auto now = [] { return std::chrono::steady_clock::now().time_since_epoch().count(); };
   const bool is_last = rank() == world_size() - 1;
+  // Late, so that who does not wait for it leaves before it came.
   if (is_last) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   auto came = at::full({1}, is_last ? now() : 0, at::kLong);
   communicator().meet("test");

@@ -76,7 +76,7 @@ TEST(FailureTest, a_meeting_names_the_rank_that_is_missing) {
   const auto job = run_job("meet", 3);
   EXPECT_THAT(
       job.output,
-      ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for ranks? ([01], )?2 in barrier \\(step 12\\)"));
+      ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for ranks? ([01], )?2 in meet \\(step 12\\)"));
 }
 
 TEST(FailureTest, buckets_are_named) {

@@ -158,8 +158,9 @@ TEST_F(Index, TakesAShardWithoutMembersAndSaysSo) {
 TEST_F(Index, IsWrittenByOneProcessAtATime) {
   write_shards();
   std::string refusal;
-  const auto index_again = [&](std::int64_t done, std::int64_t all) {
+  const auto index_again = [&](std::int64_t done, std::int64_t read, std::int64_t all) {
     EXPECT_EQ(all, 2);
+    EXPECT_EQ(read, done);
     if (done == 1) refusal = error_of<ConfigError>([&] { index(); });
   };
   build_shard_index(shards_to_index({folder_ / "{000..001}.tar"}), {}, index_again);

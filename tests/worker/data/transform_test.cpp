@@ -254,16 +254,33 @@ TEST(Normalizer, EqualsToTensorAndNormalize) {
   config::DataConfig data;
   data.mean = {0.485, 0.456, 0.406};
   data.std = {0.229, 0.224, 0.225};
-  const Image image = pattern(16, 16, 3);
-  std::vector<float> out(3 * 256);
-  Normalizer(data, 3).apply(image, out.data());
-  for (int c = 0; c < 3; ++c) {
-    for (int i = 0; i < 256; ++i) {
-      const float scaled = static_cast<float>(image.pixels[i * 3 + c]) / 255.0f;
-      EXPECT_EQ(out[c * 256 + i],
-                (scaled - static_cast<float>(data.mean[c])) / static_cast<float>(data.std[c]));
+  for (const std::int64_t channels : {3, 1}) {
+    data.mean.resize(channels);
+    data.std.resize(channels);
+    Image image;  // a prime number of pixels, of every value
+    image.reshape(1, 257, channels);
+    for (std::int64_t i = 0; i < 257 * channels; ++i) image.pixels[i] = static_cast<std::uint8_t>(i * 7);
+    std::vector<float> out(channels * 257);
+    Normalizer(data, channels).apply(image, out.data());
+    for (std::int64_t c = 0; c < channels; ++c) {
+      for (std::int64_t i = 0; i < 257; ++i) {
+        const float scaled = static_cast<float>(image.pixels[i * channels + c]) / 255.0f;
+        EXPECT_EQ(out[c * 257 + i],
+                  (scaled - static_cast<float>(data.mean[c])) / static_cast<float>(data.std[c]))
+            << c << " " << i;
+      }
     }
   }
+}
+
+TEST(Normalizer, TakesAHalfWhereNothingIsGiven) {
+  Image image;
+  image.reshape(1, 2, 1);
+  image.pixels[0] = 0;
+  image.pixels[1] = 255;
+  std::vector<float> out(2);
+  Normalizer({}, 1).apply(image, out.data());
+  EXPECT_EQ(out, (std::vector<float>{-1, 1}));
 }
 
 TEST(Normalizer, MeanOfTheWrongLengthIsRefused) {

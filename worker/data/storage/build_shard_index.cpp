@@ -179,7 +179,7 @@ class Indexing {
     summary_.samples += static_cast<std::int64_t>(entry.count);
     summary_.max_label = std::max(summary_.max_label, entry.max_label);
     if (entry.count == 0) summary_.empty.push_back(task.shard);
-    if (progress_) progress_(summary_.shards, static_cast<std::int64_t>(tasks_.size()));
+    if (progress_) progress_(summary_.shards, summary_.shards_read, static_cast<std::int64_t>(tasks_.size()));
   }
 
   const IndexOptions& options_;

@@ -24,8 +24,8 @@ struct IndexSummary {
   std::vector<std::filesystem::path> empty;  // shards without a single member
 };
 
-/// Shards done, of how many. From several threads, one at a time.
-using IndexProgress = std::function<void(std::int64_t done, std::int64_t all)>;
+/// Shards done, how many of them were read, of how many. From several threads, one at a time.
+using IndexProgress = std::function<void(std::int64_t done, std::int64_t read, std::int64_t all)>;
 
 /// Reads the shards' headers and labels and writes the index of each folder they are in; shards of an earlier
 /// index stay in it, unless they are gone. All labels of an index follow the same options: where an earlier
