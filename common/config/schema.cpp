@@ -275,8 +275,7 @@ const Fields<StageConfig>& stage_fields() {
           .add("non_finite", &StageConfig::non_finite,
                enumeration<NonFinite>({{"stop", NonFinite::kStop}, {"skip", NonFinite::kSkip}}),
                "a step whose loss or gradients are not finite ends the stage, or is left out and counted (20 "
-               "in a "
-               "row end it all the same); the microbatch at fault is written for `cosub model step`")
+               "in a row end it all the same); the microbatch at fault is written for `cosub model step`")
           .add("check_parameters_every_steps", &StageConfig::check_parameters_every_steps,
                whole(whole_at_least(0)), "compare the weights of all ranks, by hash; 0: only at both ends",
                Effect::kNone)
