@@ -7,8 +7,9 @@
 namespace cosub::model {
 
 struct Cost {
-  /// Of one image through all blocks, forward: matrix products, convolutions and attention. Norms,
-  /// activations and sums are left out, as usual. The backward pass takes about twice as many.
+  /// Of one image through all blocks, forward: matrix products, convolutions and attention, as many as really
+  /// run (fewer than is published of a ViT: see class_token_after). Norms, activations and sums are left out,
+  /// as usual. The backward pass takes about twice as many.
   std::int64_t multiply_adds = 0;
   /// What one more row of a microbatch keeps for the backward pass, float32, all branches running on it.
   std::int64_t activation_bytes_per_row = 0;

@@ -81,11 +81,14 @@ class PoolingTransformer : public Backbone {
         grid = stage.pool->conv->forward(grid);
         class_token = stage.pool->fc->forward(class_token);
       }
-      const std::int64_t height = grid.size(2), width = grid.size(3);
       at::Tensor x = at::cat({class_token, grid.flatten(2).transpose(1, 2)}, 1);
+      if (&stage == &stages_.back()) {
+        class_token = class_token_after(stage.blocks, x);
+        break;
+      }
       for (const auto& block : stage.blocks) x = block->forward(x);
       class_token = x.narrow(1, 0, 1);
-      grid = x.narrow(1, 1, height * width).transpose(1, 2).reshape({x.size(0), x.size(2), height, width});
+      grid = x.narrow(1, 1, x.size(1) - 1).transpose(1, 2).unflatten(2, {grid.size(2), grid.size(3)});
     }
     return norm_->forward(seam_.finish(class_token)).select(1, 0);
   }
@@ -119,7 +122,7 @@ class PoolingTransformer : public Backbone {
  private:
   struct Stage {
     std::shared_ptr<Pooling> pool;
-    std::vector<std::shared_ptr<TransformerBlock>> blocks;
+    TransformerBlocks blocks;
   };
 
   std::int64_t width(std::size_t stage) const { return arch_.base_dims[stage] * arch_.heads[stage]; }

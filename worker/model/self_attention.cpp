@@ -210,4 +210,17 @@ at::Tensor self_attention(const at::Tensor& qkv) {
   return rounded_to_bf16(product(rounded_to_bf16(qkv.to(at::kFloat))));
 }
 
+at::Tensor attention_of_queries(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                std::int64_t num_heads) {
+  const auto heads = [num_heads](const at::Tensor& t) {  // [N, L, dim] -> [N, heads, L, width]
+    return t.reshape({t.size(0), t.size(1), num_heads, t.size(2) / num_heads}).transpose(1, 2);
+  };
+  if (!rounds_products(q)) {
+    return at::scaled_dot_product_attention(heads(q), heads(k), heads(v)).transpose(1, 2).flatten(2);
+  }
+  const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
+  const auto rounded = [](const at::Tensor& t) { return rounded_to_bf16(t.to(at::kFloat)); };
+  return rounded_to_bf16(attention_of_queries(rounded(q), rounded(k), rounded(v), num_heads));
+}
+
 }  // namespace cosub::model

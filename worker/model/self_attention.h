@@ -12,4 +12,9 @@ namespace cosub::model {
 /// softmax(q k^T / sqrt(D)) v. qkv [N, tokens, 3, heads, D] -> [N, tokens, heads * D]
 at::Tensor self_attention(const at::Tensor& qkv);
 
+/// The same where few tokens ask, as the class token alone in class attention (arXiv 2103.17239, section 3):
+/// q [N, queries, dim], k and v [N, tokens, dim], each `num_heads` heads side by side -> [N, queries, dim].
+at::Tensor attention_of_queries(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                std::int64_t num_heads);
+
 }  // namespace cosub::model

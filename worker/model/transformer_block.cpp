@@ -22,6 +22,16 @@ at::Tensor Attention::forward(const at::Tensor& x) const {
   return proj_->forward(self_attention(qkv));
 }
 
+at::Tensor Attention::forward_class_token(const at::Tensor& x) const {
+  const std::int64_t dim = x.size(2);
+  // split: the gradients of the parts are written into one tensor; of narrow they would be added up.
+  const std::vector<at::Tensor> weight = qkv_->weight.split_with_sizes({dim, 2 * dim}),
+                                bias = qkv_->bias.split_with_sizes({dim, 2 * dim});
+  const at::Tensor q = linear(x.narrow(1, 0, 1), weight[0], bias[0]);
+  const std::vector<at::Tensor> kv = linear(x, weight[1], bias[1]).split(dim, 2);
+  return proj_->forward(attention_of_queries(q, kv[0], kv[1], num_heads_));
+}
+
 LayerScale::LayerScale(std::int64_t dim, double init_value) {
   gamma = register_parameter("gamma", at::full({dim}, init_value));
 }
@@ -50,6 +60,19 @@ at::Tensor TransformerBlock::forward(const at::Tensor& x) const {
   const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
   const at::Tensor attended = seam_.apply(attn_branch_, x, {attend, factors_of(ls1_), norm1_->norm()});
   return seam_.apply(mlp_branch_, attended, {expand, factors_of(ls2_), norm2_->norm()});
+}
+
+at::Tensor TransformerBlock::forward_class_token(const at::Tensor& x) const {
+  const auto attend = [this](const at::Tensor& normed) { return attn_->forward_class_token(normed); };
+  const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
+  const at::Tensor attended =
+      seam_.apply(attn_branch_, x, x.narrow(1, 0, 1), {attend, factors_of(ls1_), norm1_->norm()});
+  return seam_.apply(mlp_branch_, attended, {expand, factors_of(ls2_), norm2_->norm()});
+}
+
+at::Tensor class_token_after(const TransformerBlocks& blocks, at::Tensor x) {
+  for (std::size_t i = 0; i + 1 < blocks.size(); ++i) x = blocks[i]->forward(x);
+  return blocks.back()->forward_class_token(x);
 }
 
 }  // namespace cosub::model

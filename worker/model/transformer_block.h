@@ -10,7 +10,8 @@ namespace cosub::model {
 class Attention : public torch::nn::Module {
  public:
   Attention(std::int64_t dim, std::int64_t num_heads);
-  at::Tensor forward(const at::Tensor& x) const;  // [N, L, D] -> [N, L, D]
+  at::Tensor forward(const at::Tensor& x) const;              // [N, L, D] -> [N, L, D]
+  at::Tensor forward_class_token(const at::Tensor& x) const;  // [N, L, D] -> [N, 1, D], of the first token
 
  private:
   std::int64_t num_heads_;
@@ -36,6 +37,9 @@ class TransformerBlock : public torch::nn::Module {
   /// name: timm's path of the block, e.g. blocks.3; index: its number over the whole model.
   TransformerBlock(const Shape& shape, const std::string& name, std::int64_t index, ResidualSeam& seam);
   at::Tensor forward(const at::Tensor& x) const;  // [N, L, D] -> [N, L, D]
+  /// forward(x)'s first token: [N, L, D] -> [N, 1, D]. Of a block after which nothing reads the others, whose
+  /// queries, projection and MLP this leaves out: five sixths of its products.
+  at::Tensor forward_class_token(const at::Tensor& x) const;
 
  private:
   ResidualSeam& seam_;
@@ -45,5 +49,9 @@ class TransformerBlock : public torch::nn::Module {
   std::shared_ptr<LayerScale> ls1_, ls2_;
   std::shared_ptr<Mlp> mlp_;
 };
+using TransformerBlocks = std::vector<std::shared_ptr<TransformerBlock>>;
+
+/// The first token after all of `blocks`, at least one: [N, L, D] -> [N, 1, D].
+at::Tensor class_token_after(const TransformerBlocks& blocks, at::Tensor x);
 
 }  // namespace cosub::model

@@ -68,9 +68,8 @@ class VisionTransformer : public Backbone {
   }
 
   at::Tensor forward_features(const at::Tensor& images) override {
-    at::Tensor x = embed(seam_.start(images));
-    for (const auto& block : blocks_) x = block->forward(x);
-    return norm_->forward(seam_.finish(x).select(1, 0));
+    const at::Tensor class_token = class_token_after(blocks_, embed(seam_.start(images)));
+    return norm_->forward(seam_.finish(class_token).select(1, 0));
   }
 
   std::vector<std::string> no_weight_decay() const override { return {"pos_embed", "cls_token"}; }
@@ -104,7 +103,7 @@ class VisionTransformer : public Backbone {
   std::int64_t side_;
   at::Tensor cls_token_, pos_embed_;
   std::shared_ptr<PatchEmbed> patch_embed_;
-  std::vector<std::shared_ptr<TransformerBlock>> blocks_;
+  TransformerBlocks blocks_;
   std::shared_ptr<LayerNorm> norm_;
 };
 

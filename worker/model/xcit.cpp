@@ -5,6 +5,7 @@
 #include "worker/model/constant.h"
 #include "worker/model/families.h"
 #include "worker/model/layers.h"
+#include "worker/model/self_attention.h"
 
 namespace cosub::model {
 namespace {
@@ -190,12 +191,8 @@ class ClassAttention : public torch::nn::Module {
   }
 
   at::Tensor forward(const at::Tensor& x) const {
-    const auto heads = [this](const at::Tensor& t) {
-      return t.reshape({t.size(0), t.size(1), num_heads_, t.size(2) / num_heads_}).transpose(1, 2);
-    };
-    const at::Tensor attended = at::scaled_dot_product_attention(
-        heads(q_->forward(x.narrow(1, 0, 1))), heads(k_->forward(x)), heads(v_->forward(x)));
-    return proj_->forward(attended.transpose(1, 2).flatten(2));
+    const at::Tensor q = q_->forward(x.narrow(1, 0, 1));
+    return proj_->forward(attention_of_queries(q, k_->forward(x), v_->forward(x), num_heads_));
   }
 
  private:

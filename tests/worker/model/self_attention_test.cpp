@@ -80,6 +80,21 @@ TEST_P(SelfAttention, RunsInInferenceModeOnSeveralThreads) {
   }
 }
 
+TEST_P(SelfAttention, OfAFewQueriesIsThatOfTheFirstTokens) {
+  const std::int64_t queries = std::min<std::int64_t>(2, GetParam().tokens), heads = GetParam().heads;
+  const auto of_queries = [&](const std::vector<at::Tensor>& in) {
+    const std::vector<at::Tensor> parts = in[0].flatten(3).unbind(2);
+    return attention_of_queries(parts[0].narrow(1, 0, queries), parts[1], parts[2], heads);
+  };
+  const auto first_of_all = [&](const std::vector<at::Tensor>& in) {
+    return by_definition(in).narrow(1, 0, queries);
+  };
+  const at::Tensor qkv = draw(at::kDouble);
+  const Result mine = run(of_queries, {qkv}), exact = run(first_of_all, {qkv});
+  EXPECT_LT(distance(mine.output, exact.output), 1e-14);
+  EXPECT_LT(distance(mine.gradients[0], exact.gradients[0]), 1e-14);
+}
+
 // One token; a tile's edges; widths with and without a kernel; rows so long that queries come in blocks.
 INSTANTIATE_TEST_SUITE_P(Sizes, SelfAttention,
                          ::testing::Values(Sizes{2, 1, 2, 16}, Sizes{3, 17, 2, 64}, Sizes{2, 197, 3, 64},
@@ -108,6 +123,20 @@ TEST(SelfAttentionUnderAutocast, IsThatOfRoundedOperands) {
   const Result mine = run(ours, values, true), exact = run(by_definition, values);
   EXPECT_TRUE(at::equal(mine.output, mine.output.to(at::kBFloat16).to(at::kFloat)));
   EXPECT_LT(distance(mine.output, exact.output), 3e-3);
+  EXPECT_EQ(mine.output.scalar_type(), at::kFloat);
+}
+
+TEST(SelfAttentionUnderAutocast, OfAFewQueriesIsOfRoundedOperandsToo) {
+  at::manual_seed(4);
+  const RoundingWhateverTheCpu rounding;
+  const at::Tensor qkv = at::randn({2, 19, 3, 3, 16}).to(at::kBFloat16).to(at::kFloat);
+  const auto of_one = [](const std::vector<at::Tensor>& in) {
+    const std::vector<at::Tensor> parts = in[0].flatten(3).unbind(2);
+    return attention_of_queries(parts[0].narrow(1, 0, 1), parts[1], parts[2], 3);
+  };
+  const Result mine = run(of_one, {qkv}, true), all = run(by_definition, {qkv});
+  EXPECT_TRUE(at::equal(mine.output, mine.output.to(at::kBFloat16).to(at::kFloat)));
+  EXPECT_LT(distance(mine.output, all.output.narrow(1, 0, 1)), 3e-3);
   EXPECT_EQ(mine.output.scalar_type(), at::kFloat);
 }
 
