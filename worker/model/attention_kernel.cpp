@@ -47,12 +47,13 @@ COSUB_INLINED InMemory<kLanes>& lanes_at(float* place) {
   return *reinterpret_cast<InMemory<kLanes>*>(place);
 }
 
-/// c = alpha * a b, or added to c. a(i, k) = a[i * a_row + k * a_column]; b and c have rows of b_row, c_row.
+/// c = alpha * a b, or added to c. a(i, k) = a[i * a_row + k * a_column]; c has rows of c_row. b [inner,
+/// columns] is in panels: as many of its columns as a tile has, row after row with nothing between, so that
+/// they stay in the innermost cache, which rows of a model's width would throw each other out of.
 struct Product {
   const float* a;
   std::int64_t a_row, a_column;
   const float* b;
-  std::int64_t b_row;
   float* c;
   std::int64_t c_row;
   std::int64_t rows, columns, inner;  // columns: a multiple of the lanes
@@ -64,8 +65,8 @@ template <int kLanes, int kRows, int kVectors>
 COSUB_INLINED void multiply_tile(const Product& p, std::int64_t row, std::int64_t column) {
   Vector<kLanes> sums[kRows][kVectors] = {};
   const float* a = p.a + row * p.a_row;
-  const float* b = p.b + column;
-  for (std::int64_t k = 0; k < p.inner; ++k, a += p.a_column, b += p.b_row) {
+  const float* b = p.b + column * p.inner;
+  for (std::int64_t k = 0; k < p.inner; ++k, a += p.a_column, b += kVectors * kLanes) {
     Vector<kLanes> of_b[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) of_b[v] = lanes_at<kLanes>(b + v * kLanes);
@@ -130,17 +131,70 @@ COSUB_INLINED void softmax_of_row_backward(const float* weights, float* d, std::
   for (std::int64_t c = 0; c < padded; ++c) d[c] = weights[c] * (d[c] - sum);
 }
 
-/// [width, padded]: columns of x's tokens, zeros behind them.
+/// The panels of a matrix with that many vectors of columns: body(first vector, vectors).
+template <int kMostVectors, typename Body>
+COSUB_INLINED void for_each_panel(std::int64_t vectors, const Body& body) {
+  for_even_parts(vectors, kMostVectors, body);
+}
+
+/// [tokens, width] with rows of `stride` -> panels.
+template <int kLanes, int kMostVectors>
+COSUB_INLINED void pack_rows(const float* x, std::int64_t stride, std::int64_t tokens, std::int64_t width,
+                             float* to) {
+  for_each_panel<kMostVectors>(width / kLanes, [&](std::int64_t vector, std::int64_t vectors) {
+    const float* from = x + vector * kLanes;
+    for (std::int64_t t = 0; t < tokens; ++t, from += stride)
+      for (std::int64_t v = 0; v < vectors; ++v, to += kLanes)
+        lanes_at<kLanes>(to) = lanes_at<kLanes>(from + v * kLanes);
+  });
+}
+
+/// The lanes of a and b in turn, of their first halves or, with kHigh, of their second.
+template <int kLanes, bool kHigh, int... kIndex>
+COSUB_INLINED void interleave(const Vector<kLanes>& a, const Vector<kLanes>& b, Vector<kLanes>& to,
+                              std::integer_sequence<int, kIndex...> /*lanes*/) {
+  to = __builtin_shufflevector(a, b, ((kIndex / 2) + (kHigh ? kLanes / 2 : 0) + (kIndex % 2) * kLanes)...);
+}
+
+/// A square of kLanes x kLanes, in place: each pass interleaves row i with row i + kLanes / 2.
 template <int kLanes>
-COSUB_INLINED void transpose_tokens(const HeadShape& shape, const float* x, std::int64_t padded, float* to) {
-  for (std::int64_t begin = 0; begin < padded; begin += kLanes) {
-    const std::int64_t tokens = std::min<std::int64_t>(kLanes, shape.tokens - begin);
-    for (std::int64_t w = 0; w < shape.width; ++w) {
-      float* lanes = to + w * padded + begin;
-      for (std::int64_t t = 0; t < tokens; ++t) lanes[t] = x[(begin + t) * shape.stride + w];
-      for (std::int64_t t = tokens; t < kLanes; ++t) lanes[t] = 0;
+COSUB_INLINED void transpose_square(Vector<kLanes> (&rows)[kLanes]) {
+  constexpr auto kAll = std::make_integer_sequence<int, kLanes>();
+#pragma GCC unroll 4
+  for (int pass = 1; pass < kLanes; pass *= 2) {
+    Vector<kLanes> next[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      interleave<kLanes, false>(rows[i], rows[i + kLanes / 2], next[2 * i], kAll);
+      interleave<kLanes, true>(rows[i], rows[i + kLanes / 2], next[2 * i + 1], kAll);
     }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
   }
+}
+
+/// The same x as columns, [width, padded], zeros from `tokens` on -> panels.
+template <int kLanes, int kMostVectors>
+COSUB_INLINED void pack_columns(const float* x, std::int64_t stride, std::int64_t tokens, std::int64_t width,
+                                std::int64_t padded, float* to) {
+  for_each_panel<kMostVectors>(padded / kLanes, [&](std::int64_t vector, std::int64_t vectors) {
+    for (std::int64_t v = 0; v < vectors; ++v) {
+      const std::int64_t token = (vector + v) * kLanes;
+      for (std::int64_t w = 0; w < width; w += kLanes) {
+        Vector<kLanes> square[kLanes];
+#pragma GCC unroll 16
+        for (int t = 0; t < kLanes; ++t) {
+          square[t] = Vector<kLanes>{};
+          if (token + t < tokens) square[t] = lanes_at<kLanes>(x + (token + t) * stride + w);
+        }
+        transpose_square<kLanes>(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i)
+          lanes_at<kLanes>(to + (w + i) * vectors * kLanes + v * kLanes) = square[i];
+      }
+    }
+    to += width * vectors * kLanes;
+  });
 }
 
 using TileFunction = void (*)(const Product&, std::int64_t, std::int64_t);
@@ -158,8 +212,13 @@ struct Avx512 {
   COSUB_AVX512 static void softmax_backward(const float* weights, float* d, std::int64_t padded) {
     softmax_of_row_backward<kLanes>(weights, d, padded);
   }
-  COSUB_AVX512 static void transpose(const HeadShape& shape, const float* x, std::int64_t padded, float* to) {
-    transpose_tokens<kLanes>(shape, x, padded, to);
+  COSUB_AVX512 static void rows(const float* x, std::int64_t stride, std::int64_t tokens, std::int64_t width,
+                                float* to) {
+    pack_rows<kLanes, kMostVectors>(x, stride, tokens, width, to);
+  }
+  COSUB_AVX512 static void columns(const float* x, std::int64_t stride, std::int64_t tokens,
+                                   std::int64_t width, std::int64_t padded, float* to) {
+    pack_columns<kLanes, kMostVectors>(x, stride, tokens, width, padded, to);
   }
 };
 
@@ -176,8 +235,13 @@ struct Avx2 {
   COSUB_AVX2 static void softmax_backward(const float* weights, float* d, std::int64_t padded) {
     softmax_of_row_backward<kLanes>(weights, d, padded);
   }
-  COSUB_AVX2 static void transpose(const HeadShape& shape, const float* x, std::int64_t padded, float* to) {
-    transpose_tokens<kLanes>(shape, x, padded, to);
+  COSUB_AVX2 static void rows(const float* x, std::int64_t stride, std::int64_t tokens, std::int64_t width,
+                              float* to) {
+    pack_rows<kLanes, kMostVectors>(x, stride, tokens, width, to);
+  }
+  COSUB_AVX2 static void columns(const float* x, std::int64_t stride, std::int64_t tokens, std::int64_t width,
+                                 std::int64_t padded, float* to) {
+    pack_columns<kLanes, kMostVectors>(x, stride, tokens, width, padded, to);
   }
 };
 
@@ -192,7 +256,7 @@ template <typename Set>
 void multiply(const Product& p) {
   static constexpr auto kTiles =
       tiles_of<Set>(std::make_index_sequence<Set::kMostRows * Set::kMostVectors>());
-  for_even_parts(p.columns / Set::kLanes, Set::kMostVectors, [&](std::int64_t vector, std::int64_t vectors) {
+  for_each_panel<Set::kMostVectors>(p.columns / Set::kLanes, [&](std::int64_t vector, std::int64_t vectors) {
     for_even_parts(p.rows, Set::kMostRows, [&](std::int64_t row, std::int64_t rows) {
       kTiles[static_cast<std::size_t>((rows - 1) * Set::kMostVectors + vectors - 1)](p, row,
                                                                                      vector * Set::kLanes);
@@ -218,7 +282,6 @@ void weights_of_block(const HeadShape& shape, const float* q, const float* k_col
                  .a_row = shape.stride,
                  .a_column = 1,
                  .b = k_columns,
-                 .b_row = padded,
                  .c = weights,
                  .c_row = padded,
                  .rows = size,
@@ -231,7 +294,7 @@ void weights_of_block(const HeadShape& shape, const float* q, const float* k_col
 template <typename Set>
 std::int64_t scratch(const HeadShape& shape) {
   const Blocks<Set> blocks(shape);
-  return 2 * blocks.padded * (shape.width + blocks.queries);
+  return 2 * blocks.padded * blocks.queries + 4 * blocks.padded * shape.width;
 }
 
 template <typename Set>
@@ -240,14 +303,15 @@ void forward(const HeadShape& shape, const float* q, const float* k, const float
   const Blocks<Set> blocks(shape);
   float* k_columns = scratch;
   float* weights = k_columns + shape.width * blocks.padded;
-  Set::transpose(shape, k, blocks.padded, k_columns);
+  float* v_rows = weights + blocks.queries * blocks.padded;
+  Set::columns(k, shape.stride, shape.tokens, shape.width, blocks.padded, k_columns);
+  Set::rows(v, shape.stride, shape.tokens, shape.width, v_rows);
   for_even_parts(shape.tokens, blocks.queries, [&](std::int64_t begin, std::int64_t size) {
     weights_of_block<Set>(shape, q + begin * shape.stride, k_columns, size, blocks.padded, weights);
     multiply<Set>({.a = weights,
                    .a_row = blocks.padded,
                    .a_column = 1,
-                   .b = v,
-                   .b_row = shape.stride,
+                   .b = v_rows,
                    .c = out + begin * shape.out_stride,
                    .c_row = shape.out_stride,
                    .rows = size,
@@ -265,17 +329,20 @@ void backward(const HeadShape& shape, const float* q, const float* k, const floa
   float* v_columns = k_columns + shape.width * padded;
   float* weights = v_columns + shape.width * padded;
   float* d_scores = weights + blocks.queries * padded;
-  Set::transpose(shape, k, padded, k_columns);
-  Set::transpose(shape, v, padded, v_columns);
+  float* k_rows = d_scores + blocks.queries * padded;
+  float* queries = k_rows + shape.width * padded;  // of a block, or their gradients
+  Set::columns(k, shape.stride, shape.tokens, shape.width, padded, k_columns);
+  Set::columns(v, shape.stride, shape.tokens, shape.width, padded, v_columns);
+  Set::rows(k, shape.stride, shape.tokens, shape.width, k_rows);
   for_even_parts(shape.tokens, blocks.queries, [&](std::int64_t begin, std::int64_t size) {
     // alpha a^T b, [tokens, width], of a block's a [queries, tokens] and b [queries, width]
     const auto sum_over_queries = [&](const float* a, const float* b, std::int64_t b_row, float alpha,
                                       float* c) {
+      Set::rows(b, b_row, size, shape.width, queries);
       multiply<Set>({.a = a,
                      .a_row = 1,
                      .a_column = padded,
-                     .b = b,
-                     .b_row = b_row,
+                     .b = queries,
                      .c = c,
                      .c_row = shape.stride,
                      .rows = shape.tokens,
@@ -290,7 +357,6 @@ void backward(const HeadShape& shape, const float* q, const float* k, const floa
                    .a_row = shape.out_stride,
                    .a_column = 1,
                    .b = v_columns,
-                   .b_row = padded,
                    .c = d_scores,
                    .c_row = padded,
                    .rows = size,
@@ -301,8 +367,7 @@ void backward(const HeadShape& shape, const float* q, const float* k, const floa
     multiply<Set>({.a = d_scores,
                    .a_row = padded,
                    .a_column = 1,
-                   .b = k,
-                   .b_row = shape.stride,
+                   .b = k_rows,
                    .c = d_q + begin * shape.stride,
                    .c_row = shape.stride,
                    .rows = size,
