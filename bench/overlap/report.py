@@ -20,7 +20,8 @@ def of_round(off, on):
     found = {"step_off": off["step_seconds"]["median"], "step_on": on["step_seconds"]["median"],
              "backward_off": phase(off, "backward"), "backward_on": phase(on, "backward"),
              "exchange_off": off["exchange_seconds"]["median"], "exchange_on": on["exchange_seconds"]["median"],
-             "exposed_off": phase(off, "reduce"), "exposed_on": phase(on, "reduce")}
+             "exposed_off": phase(off, "reduce") + phase(off, "wait"),
+             "exposed_on": phase(on, "reduce") + phase(on, "wait")}
     found["could_be_hidden"] = min(found["exchange_off"], found["backward_off"])
     found["exchange_over_backward"] = found["exchange_off"] / found["backward_off"]
     found["hidden_by_exposure"] = 1 - found["exposed_on"] / found["could_be_hidden"]

@@ -147,9 +147,9 @@ void StepReduction::ready(std::size_t bucket) {
     // allocator gives none of them away before finish() joins the streams.
     stream_->queue([this, bucket, merge] { exchange(bucket, merge); });
   } else {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     exchange(bucket, merge);
-    if (options_.tensor.device().is_cpu()) inline_time_ += std::chrono::steady_clock::now() - start;
+    if (options_.tensor.device().is_cpu()) inline_time_ += Clock::now() - start;
   }
 }
 
@@ -164,17 +164,31 @@ void StepReduction::exchange(std::size_t bucket, bool merge) {
   }
   const std::string what =
       fmt::format("step {}, bucket {} of {}", order_.step(), bucket + 1, options_.buckets.size());
-  if (thread_) own_communicator_->meet(what);
+  if (thread_) {
+    const auto begin = Clock::now();
+    own_communicator_->meet(what);
+    meetings_.push_back({begin, Clock::now()});
+  }
   exchange_->exchange(bucket, sums_.sums(), what);
 }
 
 at::Tensor StepReduction::finish() {
   order_.finish();
   while (next_bucket_ < options_.buckets.size()) ready(next_bucket_);
-  if (thread_) thread_->wait();
+  if (thread_) wait_for_thread();
   if (stream_) stream_->join();
   next_bucket_ = 0;
   return exchange_->total(sums_.sums());
+}
+
+void StepReduction::wait_for_thread() {
+  const auto begin = Clock::now();
+  thread_->wait();
+  for (const Meeting& meeting : meetings_) {
+    meeting_time_ += meeting.end - meeting.begin;
+    wait_for_ranks_ += std::max(Clock::duration::zero(), meeting.end - std::max(meeting.begin, begin));
+  }
+  meetings_.clear();
 }
 
 void StepReduction::settle(const at::Tensor& applies) {
@@ -184,7 +198,7 @@ void StepReduction::settle(const at::Tensor& applies) {
 
 std::chrono::duration<double> StepReduction::take_exchange_time() {
   const auto in_line = std::exchange(inline_time_, {});
-  return thread_ ? in_line + thread_->take_busy() : in_line;
+  return thread_ ? in_line + thread_->take_busy() - std::exchange(meeting_time_, {}) : in_line;
 }
 
 std::unique_ptr<StepReduction> make_step_reduction(Communicator& communicator, ReductionOptions options) {

@@ -19,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/config/pipeline.h"
@@ -78,11 +79,21 @@ class StepReduction {
 
   const std::vector<Range>& buckets() const { return options_.buckets; }
   bool overlaps() const { return thread_ != nullptr || stream_ != nullptr; }
-  /// Time that exchanges have taken since the last call, hidden or not. 0 on a GPU: only the GPU knows.
+  /// Time that exchanges have taken since the last call, hidden or not; with a thread without the wait for
+  /// ranks that had not come yet. 0 on a GPU: only the GPU knows.
   std::chrono::duration<double> take_exchange_time();
+  /// Of the time in finish() since the last call, that which went by until all ranks had come to a bucket:
+  /// others were slower. Known where a thread exchanges; elsewhere 0.
+  std::chrono::duration<double> take_wait_for_ranks() { return std::exchange(wait_for_ranks_, {}); }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Meeting {
+    Clock::time_point begin, end;
+  };
+
   void exchange(std::size_t bucket, bool merge);
+  void wait_for_thread();
 
   ReductionOptions options_;
   std::unique_ptr<Communicator> own_communicator_, own_group_;  // the thread's or stream's
@@ -91,7 +102,8 @@ class StepReduction {
   std::unique_ptr<BucketExchange> exchange_;
   std::size_t next_bucket_ = 0;
   bool has_last_ = false;
-  std::chrono::duration<double> inline_time_{0};
+  std::chrono::duration<double> inline_time_{0}, meeting_time_{0}, wait_for_ranks_{0};
+  std::vector<Meeting> meetings_;  // the thread's until it is waited for
   // Neither: exchanged where ready() and finish() are called. The thread last: it uses all the others.
   std::unique_ptr<ExchangeStream> stream_;
   std::unique_ptr<ExchangeThread> thread_;

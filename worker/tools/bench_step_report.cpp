@@ -5,7 +5,6 @@
 #include "common/text.h"
 #include "worker/model/residual.h"
 #include "worker/tools/spread.h"
-#include "worker/train/phase_clock.h"
 
 namespace cosub::tools {
 namespace {
@@ -52,10 +51,12 @@ Rows time_rows(const StepMeasurements& found) {
   rows.push_back(row("images/s", seconds.per(static_cast<double>(found.images_per_step)), 1, 2));
   rows.push_back(row("step, ms", seconds, 1e3, 1));
   if (!found.knows_phases()) return rows;
-  for (const train::Phase phase :
-       {train::Phase::kForward, train::Phase::kBackward, train::Phase::kReduce, train::Phase::kUpdate}) {
+  for (const auto& [phase, note] : {std::pair{train::Phase::kForward, ""},
+                                    {train::Phase::kBackward, ""},
+                                    {train::Phase::kReduce, " (exposed communication)"},
+                                    {train::Phase::kWait, " (for slower ranks)"},
+                                    {train::Phase::kUpdate, ""}}) {
     const auto i = static_cast<std::size_t>(phase);
-    const std::string note = phase == train::Phase::kReduce ? " (exposed communication)" : "";
     rows.push_back(
         row(fmt::format("  {}{}", train::kPhaseNames[i], note), Spread::of(of_phase(found, i)), 1e3, 1));
   }

@@ -9,20 +9,21 @@
 
 #include "worker/tools/bench_step.h"
 #include "worker/tools/gemm_peak.h"
+#include "worker/train/phase_clock.h"
 
 namespace cosub::tools {
 
 struct StepMeasurements {
   std::int64_t world_size = 1, images_per_step = 0;
-  bool exchanges = false;                     // gradients; or each rank trains for itself
-  std::int64_t parameter_bytes = 0;           // and as many of gradients, on every rank
-  std::string device;                         // cpu, cuda:0
-  std::vector<double> seconds;                // by step, of the slowest rank
-  std::vector<std::array<double, 6>> phases;  // by step and train::Phase, of rank 0
-  std::vector<double> exchange_seconds;       // by step, of rank 0: hidden behind the backward pass or not
-  std::vector<double> losses;                 // by step
-  double rank_flops_per_step = 0;             // 3 x forward, of the rows that ran, of one rank
-  Peak peak;                                  // of one rank's device
+  bool exchanges = false;                   // gradients; or each rank trains for itself
+  std::int64_t parameter_bytes = 0;         // and as many of gradients, on every rank
+  std::string device;                       // cpu, cuda:0
+  std::vector<double> seconds;              // by step, of the slowest rank
+  std::vector<train::PhaseSeconds> phases;  // by step and train::Phase, of rank 0
+  std::vector<double> exchange_seconds;     // by step, of rank 0: hidden behind the backward pass or not
+  std::vector<double> losses;               // by step
+  double rank_flops_per_step = 0;           // 3 x forward, of the rows that ran, of one rank
+  Peak peak;                                // of one rank's device
   std::int64_t resident_after_first = 0, resident_after_last = 0, resident_peak = 0;
   std::int64_t device_peak = 0;      // bytes of tensors on the GPU at most, with weights; 0: no GPU
   std::int64_t step_peak_bytes = 0;  // of tensors, beyond what is there between steps

@@ -4,7 +4,6 @@
 
 #include <ATen/ATen.h>
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -34,7 +33,7 @@ class StepRig {
   /// The next step, from 0. Returns when the device has done it.
   train::StepOutcome run();
 
-  std::array<double, 6> take_phases() { return clock_.take(); }  // seconds by train::Phase, since last taken
+  train::PhaseSeconds take_phases() { return clock_.take(); }  // seconds by train::Phase, since last taken
   double take_exchange_seconds() { return step_->take_exchange_seconds(); }
 
   /// The rows that each branch keeps of this rank's microbatch `own` in a step.

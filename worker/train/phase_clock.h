@@ -11,9 +11,13 @@
 
 namespace cosub::train {
 
-enum class Phase { kLoad, kForward, kBackward, kReduce, kUpdate, kCheckpoint };
-inline constexpr std::array<std::string_view, 6> kPhaseNames = {"load",   "forward", "backward",
-                                                                "reduce", "update",  "checkpoint"};
+/// kReduce: what the exchange of gradients takes and the backward pass does not hide. kWait: until the
+/// slowest rank had come to it, where that is known (StepReduction::take_wait_for_ranks); elsewhere it is in
+/// kReduce.
+enum class Phase { kLoad, kForward, kBackward, kReduce, kWait, kUpdate, kCheckpoint };
+inline constexpr std::array<std::string_view, 7> kPhaseNames = {"load", "forward", "backward",  "reduce",
+                                                                "wait", "update",  "checkpoint"};
+using PhaseSeconds = std::array<double, kPhaseNames.size()>;
 
 class PhaseClock {
  public:
@@ -28,12 +32,17 @@ class PhaseClock {
     } timer{seconds_[static_cast<std::size_t>(phase)]};
     return std::invoke(work);
   }
+  /// So much of what was added to `from` is the other phase's.
+  void move(Phase from, Phase to, std::chrono::duration<double> time) {
+    seconds_[static_cast<std::size_t>(from)] -= time.count();
+    seconds_[static_cast<std::size_t>(to)] += time.count();
+  }
   void on_enter(std::function<void(Phase)> listener) { on_enter_ = std::move(listener); }
   /// Seconds since the last call, by phase.
-  std::array<double, 6> take() { return std::exchange(seconds_, {}); }
+  PhaseSeconds take() { return std::exchange(seconds_, {}); }
 
  private:
-  std::array<double, 6> seconds_{};
+  PhaseSeconds seconds_{};
   std::function<void(Phase)> on_enter_;
 };
 

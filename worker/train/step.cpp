@@ -144,6 +144,7 @@ void TrainStep::compute(std::int64_t step,
   for (std::size_t place = 0; place < num_own(); ++place)
     run_microbatch(microbatch(place), /*is_last=*/place + 1 == num_own());
   parts_.clock.timed(Phase::kReduce, [&] { reduced_ = reduction_->finish(); });
+  parts_.clock.move(Phase::kReduce, Phase::kWait, reduction_->take_wait_for_ranks());
   parts_.clock.timed(Phase::kUpdate, [&] {
     decide();
     update();

@@ -66,8 +66,7 @@ void Telemetry::set_phase(const std::string& phase) {
   set_progress(progress);
 }
 
-void Telemetry::step_done(const StepOutcome& outcome, double seconds,
-                          const std::array<double, 6>& phase_seconds) {
+void Telemetry::step_done(const StepOutcome& outcome, double seconds, const PhaseSeconds& phase_seconds) {
   steps_.Increment();
   images_.Increment(static_cast<double>(outcome.images));
   learning_rate_.Set(outcome.learning_rate);

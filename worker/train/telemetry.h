@@ -3,7 +3,6 @@
 // owns.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -32,7 +31,7 @@ class Telemetry {
   const protocol::Progress& progress() const { return progress_; }
   void set_phase(const std::string& phase);
 
-  void step_done(const StepOutcome& outcome, double seconds, const std::array<double, 6>& phase_seconds);
+  void step_done(const StepOutcome& outcome, double seconds, const PhaseSeconds& phase_seconds);
   void step_skipped();  // not finite, left out
   void checkpoint_done(std::int64_t step);
   /// `data_wait`: share of the interval's time that the training thread waited for data.

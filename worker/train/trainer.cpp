@@ -73,6 +73,8 @@ void Trainer::entered(Phase phase) {
       case Phase::kReduce:  // adding up its own, until its last microbatch is done
         return microbatch_ + own.stride < own.end ? collective::Phase::kBackward
                                                   : collective::Phase::kExchange;
+      case Phase::kWait:
+        return collective::Phase::kExchange;
       case Phase::kUpdate:
         return collective::Phase::kUpdate;
       case Phase::kCheckpoint:
@@ -266,7 +268,7 @@ void Trainer::settle(const StepOutcome& outcome) {
   if (outcome.skipped) skipped(outcome);
   const double seconds = take_seconds();
   add_bad_samples(outcome);
-  const std::array<double, 6> phase_seconds = clock_.take();
+  const PhaseSeconds phase_seconds = clock_.take();
   count(outcome, seconds, phase_seconds[static_cast<std::size_t>(Phase::kLoad)]);
   job_.telemetry.step_done(outcome, seconds, phase_seconds);
   check_parameters();

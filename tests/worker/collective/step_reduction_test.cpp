@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <stdexcept>
+#include <thread>
 
 #include "tests/worker/collective/mpi_world.h"
 
@@ -163,6 +165,27 @@ TEST(OverlappedReductionTest, tells_which_bucket_is_exchanged) {
       }};
   run_step(*make_step_reduction(testing::world(), options), 7, options);
   EXPECT_EQ(told, (std::vector<std::int64_t>{0, 1, 2}));
+}
+
+TEST(OverlappedReductionTest, tells_how_long_it_waited_for_a_rank_that_was_late) {
+  for (const bool overlap : {false, true}) {
+    const ReductionOptions options{.num_microbatches = testing::world().world_size(),
+                                   .size = 10,
+                                   .bucket_bytes = 16,
+                                   .overlap = overlap};
+    const auto reduction = make_step_reduction(testing::world(), options);
+    testing::world().barrier("before the late rank");
+    const bool is_late = testing::world().rank() == 0;
+    if (is_late) std::this_thread::sleep_for(std::chrono::seconds(1));
+    run_step(*reduction, 7, options);
+    const double waited = reduction->take_wait_for_ranks().count();
+    if (!reduction->overlaps()) {
+      EXPECT_EQ(waited, 0);
+    } else if (!is_late) {
+      EXPECT_GT(waited, 0.2);
+    }
+    EXPECT_EQ(reduction->take_wait_for_ranks().count(), 0);
+  }
 }
 
 double relative_difference(const at::Tensor& a, const at::Tensor& b) {
