@@ -159,8 +159,7 @@ int run_model_info(int argc, char** argv) {
   CLI::App app(
       "Size, cost and blocks of a model. Cost is measured on a forward pass on this machine's CPU: a few "
       "seconds for the large ones. It is what really runs: after the last block of a ViT or PiT only the "
-      "class "
-      "token is read, so no other is computed there, and products are fewer than is published.",
+      "class token is read, so no other is computed there, and products are fewer than is published.",
       "model info");
   model.declare(app);
   app.add_option("--drop-rate", model.config.drop_rate, "of stochastic depth, for the table of blocks")
