@@ -14,9 +14,12 @@ void Sgd::update(at::Tensor values, at::Tensor gradients, std::int64_t step, dou
     const auto part = [&](const at::Tensor& flat) {
       return flat.narrow(0, group.begin, group.end - group.begin);
     };
-    at::_fused_sgd_({part(values)}, {part(gradients)}, {part(momentum_buffer_)},
-                    group.decays ? options_.weight_decay : 0.0, options_.momentum,
-                    learning_rate * group.lr_scale, /*dampening=*/0.0, options_.nesterov, /*maximize=*/false,
+    // LibTorch's kernel wants no buffers without momentum.
+    const std::vector<at::Tensor> buffers =
+        options_.momentum == 0 ? std::vector<at::Tensor>() : std::vector{part(momentum_buffer_)};
+    at::_fused_sgd_({part(values)}, {part(gradients)}, buffers, group.decays ? options_.weight_decay : 0.0,
+                    options_.momentum, learning_rate * group.lr_scale, /*dampening=*/0.0, options_.nesterov,
+                    /*maximize=*/false,
                     /*is_first_step=*/step == 0);
   }
 }
