@@ -197,8 +197,9 @@ struct ExchangeConfig {   // of the gradients between the ranks
   bool operator==(const ExchangeConfig&) const = default;
 };
 
-enum class Precision { kFp32, kTf32, kBf16 };  // fp32 | tf32 | bf16
-enum class NonFinite { kStop, kSkip };         // stop | skip
+enum class Precision { kFp32, kTf32, kBf16 };                       // fp32 | tf32 | bf16
+enum class AttentionBackend { kAuto, kFlash, kCudnn, kEfficient };  // auto | flash | cudnn | efficient
+enum class NonFinite { kStop, kSkip };                              // stop | skip
 
 enum class TaskKind { kClassify, kEvaluate, kExport };  // classify | evaluate | export
 enum class Reduction { kOrdered, kFast };               // ordered | fast
@@ -223,9 +224,10 @@ struct StageConfig {
   std::int64_t threads = 1;         // per rank; part of the run's identity
   Precision precision = Precision::kFp32;
   NonFinite non_finite = NonFinite::kStop;
-  std::int64_t check_parameters_every_steps = 1000;  // that all ranks hold the same; 0: never
-  std::string device = "auto";                       // auto | cpu | cuda
-  bool cuda_graph = true;                            // a GPU gets a whole step at once, where it can
+  std::int64_t check_parameters_every_steps = 1000;      // that all ranks hold the same; 0: never
+  std::string device = "auto";                           // auto | cpu | cuda
+  bool cuda_graph = true;                                // a GPU gets a whole step at once, where it can
+  AttentionBackend attention = AttentionBackend::kAuto;  // of LibTorch, on a GPU
   std::int64_t log_every_steps = 10;
   std::chrono::milliseconds collective_timeout = std::chrono::minutes(5);
   std::vector<SubmodelConfig> submodels;  // evaluate

@@ -283,6 +283,14 @@ const Fields<StageConfig>& stage_fields() {
                "auto: a GPU where there is one")
           .add("cuda_graph", &StageConfig::cuda_graph, flag(),
                "a GPU gets a whole step as one CUDA graph, where its shapes are fixed", Effect::kNone)
+          .add("attention", &StageConfig::attention,
+               enumeration<AttentionBackend>({{"auto", AttentionBackend::kAuto},
+                                              {"flash", AttentionBackend::kFlash},
+                                              {"cudnn", AttentionBackend::kCudnn},
+                                              {"efficient", AttentionBackend::kEfficient}}),
+               "the kernel that computes attention on a GPU, where it can; auto: the fastest, timed once for "
+               "each shape; roundings differ a little",
+               Effect::kNone)
           .add("log_every_steps", &StageConfig::log_every_steps, whole(whole_at_least(1)),
                "steps between two log lines", Effect::kNone)
           .add("collective_timeout", &StageConfig::collective_timeout, duration(milliseconds(1)),

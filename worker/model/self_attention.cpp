@@ -12,6 +12,7 @@
 
 #include "worker/model/attention_kernel.h"
 #include "worker/model/cpu_products.h"
+#include "worker/model/fused_attention.h"
 #include "worker/model/parallel_pieces.h"
 
 namespace cosub::model {
@@ -193,7 +194,7 @@ struct InPieces : public torch::autograd::Function<InPieces> {
 at::Tensor in_one(const at::Tensor& qkv) {
   // unbind: the gradients of the three are written into one tensor; of select they would be added up.
   const std::vector<at::Tensor> parts = qkv.permute({2, 0, 3, 1, 4}).unbind(0);
-  const at::Tensor out = at::scaled_dot_product_attention(parts[0], parts[1], parts[2]);
+  const at::Tensor out = fused_attention(parts[0], parts[1], parts[2]);
   return out.transpose(1, 2).reshape({qkv.size(0), qkv.size(1), qkv.size(3) * qkv.size(4)});
 }
 
@@ -216,7 +217,7 @@ at::Tensor attention_of_queries(const at::Tensor& q, const at::Tensor& k, const 
     return t.reshape({t.size(0), t.size(1), num_heads, t.size(2) / num_heads}).transpose(1, 2);
   };
   if (!rounds_products(q)) {
-    return at::scaled_dot_product_attention(heads(q), heads(k), heads(v)).transpose(1, 2).flatten(2);
+    return fused_attention(heads(q), heads(k), heads(v)).transpose(1, 2).flatten(2);
   }
   const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
   const auto rounded = [](const at::Tensor& t) { return rounded_to_bf16(t.to(at::kFloat)); };

@@ -72,6 +72,13 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
       ->capture_default_str();
   sub.add_flag("--cuda-graph,!--no-cuda-graph", stage.cuda_graph,
                "a GPU gets a step as one graph (default), or kernel by kernel");
+  sub.add_option("--attention", stage.attention,
+                 "of a GPU: auto (the fastest), flash, cudnn or efficient (auto)")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, config::AttentionBackend>{
+          {"auto", config::AttentionBackend::kAuto},
+          {"flash", config::AttentionBackend::kFlash},
+          {"cudnn", config::AttentionBackend::kCudnn},
+          {"efficient", config::AttentionBackend::kEfficient}}));
   sub.add_flag("--activation-checkpointing", stage.model.activation_checkpointing,
                "branches are computed again in the backward pass");
 }

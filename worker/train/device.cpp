@@ -6,7 +6,9 @@
 #include "common/error.h"
 #include "worker/data/nvjpeg_module.h"
 #include "worker/kernels/kernels.h"
+#include "worker/model/fused_attention.h"
 #include "worker/train/agreement.h"
+#include "worker/train/precision.h"
 
 namespace cosub::train {
 
@@ -30,6 +32,12 @@ DeviceChoice choose_device(collective::Communicator& ranks, const std::string& w
   }
   choice.device = c10::impl::VirtualGuardImpl(at::kCUDA).getDevice();  // connect_nccl has chosen it
   return choice;
+}
+
+void set_numerics(const config::StageConfig& stage) {
+  set_product_precision(stage.precision);
+  model::set_attention_backend(stage.attention,
+                               stage.model.stochastic_depth == config::StochasticDepth::kBernoulli);
 }
 
 data::MakeDeviceDecoder choose_decoder(const config::DataConfig& data, at::Device device) {

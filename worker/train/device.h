@@ -22,6 +22,9 @@ struct DeviceChoice {
 /// all.
 DeviceChoice choose_device(collective::Communicator& ranks, const std::string& wanted);
 
+/// For the whole process, before the first step: how the stage wants float32 products and attention computed.
+void set_numerics(const config::StageConfig& stage);
+
 /// What decodes training images on `device`; null: the loader's threads do. ConfigError where data.decode
 /// wants a GPU and the stage runs on CPUs; errors as nvjpeg_decoders.
 data::MakeDeviceDecoder choose_decoder(const config::DataConfig& data, at::Device device);

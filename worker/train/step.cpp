@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "worker/train/cosub_loss.h"
+#include "worker/train/device.h"
 #include "worker/train/precision.h"
 
 namespace cosub::train {
@@ -55,7 +56,7 @@ TrainStep::TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_
     readiness_ = std::make_unique<GradientReadiness>(
         parts_.state, reduction_->buckets(), [this](std::size_t bucket) { reduction_->ready(bucket); });
   }
-  set_product_precision(stage.precision);
+  set_numerics(stage);
 }
 
 std::unique_ptr<collective::StepReduction> TrainStep::make_reduction() {

@@ -21,7 +21,7 @@ TEST(ConfigErrors, NameTheNearestKey) {
       "model, data, "
       "cosub, optimizer, schedule, batch, ema, ema_warmup, checkpoint, reduction, exchange, "
       "sync_batchnorm, threads, precision, non_finite, check_parameters_every_steps, device, cuda_graph, "
-      "log_every_steps, collective_timeout, submodels. Did you mean 'optimizer'?");
+      "attention, log_every_steps, collective_timeout, submodels. Did you mean 'optimizer'?");
   EXPECT_THAT(refusal(with("    optimizer:\n      lr: 3e-3", "    lr: 3e-3")),
               HasSubstr("Did you mean 'optimizer.lr'?"));
 }

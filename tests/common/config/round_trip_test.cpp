@@ -86,6 +86,7 @@ StageConfig unusual_stage() {
   stage.threads = 3;
   stage.device = "cuda";
   stage.cuda_graph = false;
+  stage.attention = AttentionBackend::kEfficient;
   stage.log_every_steps = 11;
   stage.collective_timeout = milliseconds(90'000);
   stage.submodels = {{"a", "0,2,5", BranchScale::kTrain}, {"b", "first:3", BranchScale::kOne}};

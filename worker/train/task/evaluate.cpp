@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "worker/train/agreement.h"
+#include "worker/train/device.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/flat_state.h"
 #include "worker/train/initial_weights.h"
@@ -69,6 +70,7 @@ ExitCode run_evaluate(Job& job, const std::shared_ptr<const data::Source>& val) 
   result.param_hash = FlatState(*loaded.model).hash();
   check_equal_on_all_ranks(job.communicator, result.param_hash, "the hash of the parameters");
 
+  set_numerics(job.stage());
   const AutocastScope autocast(job.stage().precision, job.device);
   std::vector<Part> parts = parts_of(job.stage(), loaded);
   for (std::size_t i = 0; i < parts.size(); ++i) {
