@@ -13,21 +13,34 @@ using torch::autograd::variable_list;
 
 struct Recompute : public torch::autograd::Node {
   variable_list apply(variable_list&& gradients) override {
+    const at::Tensor y = output(), x = std::move(again_x);
+    again_y.reset();
     const at::ThreadLocalStateGuard as_in_forward(state);
     const at::AutoGradMode with_gradients(true);
-    const at::Tensor x = input.unpack().detach().requires_grad_();
-    const at::Tensor y = function(x);
     torch::autograd::backward({y}, {gradients.at(0)});
     return {x.grad()};
   }
   void release_variables() override {
     input.reset_data();
     function = nullptr;
+    again_x.reset();
+    again_y.reset();
+  }
+
+  /// With its graph, which apply() goes through.
+  at::Tensor output() {
+    if (again_y.defined()) return again_y;
+    const at::ThreadLocalStateGuard as_in_forward(state);
+    const at::AutoGradMode with_gradients(true);
+    again_x = input.unpack().detach().requires_grad_();
+    again_y = function(again_x);
+    return again_y;
   }
 
   torch::autograd::SavedVariable input;
   std::function<at::Tensor(const at::Tensor&)> function;
   at::ThreadLocalState state;
+  at::Tensor again_x, again_y;  // from output() to apply()
 };
 
 }  // namespace
@@ -45,6 +58,18 @@ at::Tensor recomputed_in_backward(const at::Tensor& x,
   }();
   torch::autograd::set_history(y, node);
   return y;
+}
+
+SavedOutput::SavedOutput(const at::Tensor& output) {
+  if (std::dynamic_pointer_cast<Recompute>(output.grad_fn())) {
+    source_ = output.grad_fn();
+  } else {
+    kept_ = output.detach();
+  }
+}
+
+at::Tensor SavedOutput::unpack() const {
+  return source_ ? static_cast<Recompute&>(*source_).output().detach() : kept_;
 }
 
 }  // namespace cosub::model

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/function.h>
 
 #include <functional>
+#include <memory>
 
 namespace cosub::model {
 
@@ -14,5 +16,19 @@ namespace cosub::model {
 /// this works with backward(), not with autograd::grad. Where no gradient is wanted it is function(x).
 at::Tensor recomputed_in_backward(const at::Tensor& x,
                                   const std::function<at::Tensor(const at::Tensor&)>& function);
+
+/// A tensor that another node's backward pass needs. Nothing of it is kept where it comes from
+/// recomputed_in_backward: what that computes again serves both. The forward pass's values, so nobody may
+/// change them in place.
+class SavedOutput {
+ public:
+  explicit SavedOutput(const at::Tensor& output);
+  /// During backward, on the thread that runs it.
+  at::Tensor unpack() const;
+
+ private:
+  std::shared_ptr<torch::autograd::Node> source_;  // null: `kept_`
+  at::Tensor kept_;
+};
 
 }  // namespace cosub::model

@@ -178,17 +178,22 @@ bool ResidualSeam::runs_by_kernels(const at::Tensor& x, const at::Tensor& shortc
   return !recompute_ && x.is_same(shortcut) && norms_rows(x, branch.norm);
 }
 
+/// With recompute the product is computed again, too: its gradient needs the branch's output.
 at::Tensor ResidualSeam::run_and_scale(const at::Tensor& x, const Branch& branch) const {
-  const at::Tensor output = run(x, branch);
-  return branch.layer_scale.defined() ? output * branch.layer_scale : output;
+  if (!branch.layer_scale.defined()) return run(x, branch);
+  Branch scaled = branch;
+  scaled.function = [function = branch.function, layer_scale = branch.layer_scale](const at::Tensor& rows) {
+    return function(rows) * layer_scale;
+  };
+  return run(x, scaled);
 }
 
 at::Tensor ResidualSeam::add_everywhere(const at::Tensor& x, const at::Tensor& shortcut,
                                         const Branch& branch) const {
   if (runs_by_kernels(x, shortcut, branch)) return add_by_kernels(x, at::Tensor(), 1.0, branch);
-  if (!branch.layer_scale.defined()) return shortcut + run(x, branch);
+  if (!branch.layer_scale.defined() || !splits_rows(shortcut)) return shortcut + run_and_scale(x, branch);
   const at::Tensor output = run(x, branch);
-  if (!splits_rows(shortcut) || !splits_rows(output)) return shortcut + output * branch.layer_scale;
+  if (!splits_rows(output)) return shortcut + output * branch.layer_scale;
   std::vector<std::int64_t> rows(static_cast<std::size_t>(x.size(0)));
   std::iota(rows.begin(), rows.end(), 0);
   return merge_rows(shortcut, rows, output, 1.0, branch.layer_scale);

@@ -3,7 +3,10 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 
+#include <optional>
+
 #include "worker/model/backward_node.h"
+#include "worker/model/recompute.h"
 #include "worker/model/row_kernel.h"
 
 namespace cosub::model {
@@ -52,8 +55,9 @@ struct MergeRows : public torch::autograd::Node {
     if (!whole.defined()) return variable_list(3);
     at::Tensor d_part, d_layer_scale;
     if (task_should_compute_output(1) || task_should_compute_output(2)) {
-      const at::Tensor dense = whole.contiguous(), factor_now = factor.unpack(), part_now = part.unpack();
-      const bool wants_scale = part_now.defined() && task_should_compute_output(2);
+      const at::Tensor dense = whole.contiguous(), factor_now = factor.unpack();
+      const bool wants_scale = part && task_should_compute_output(2);
+      const at::Tensor part_now = wants_scale ? part->unpack() : at::Tensor();
       d_part = at::empty(sizes_of_part(whole, rows), whole.options());
       if (wants_scale) d_layer_scale = at::empty_like(factor_now);
       sum_with_rows_backward(
@@ -65,12 +69,13 @@ struct MergeRows : public torch::autograd::Node {
     return {std::move(whole), std::move(d_part), std::move(d_layer_scale)};
   }
   void release_variables() override {
-    part.reset_data();
+    part.reset();
     factor.reset_data();
   }
 
   std::vector<std::int64_t> rows;
-  SavedVariable part, factor;  // part: only for the gradient of the layer's scale
+  std::optional<SavedOutput> part;  // only for the gradient of the layer's scale
+  SavedVariable factor;
   double scale = 1;
 };
 
@@ -109,7 +114,7 @@ at::Tensor merge_rows(const at::Tensor& whole, const std::vector<std::int64_t>& 
   node->rows = rows;
   node->scale = scale;
   node->factor = SavedVariable(factor, /*is_output=*/false);
-  if (scale_learns) node->part = SavedVariable(part, /*is_output=*/false);
+  if (scale_learns) node->part.emplace(part);
   torch::autograd::set_history(sum, node);
   return sum;
 }

@@ -92,6 +92,15 @@ TEST_P(EveryFamily, ActivationCheckpointingKeepsLess) {
   EXPECT_LT(measure_cost(*create(config, 0)).activation_bytes_per_row, kept * 3 / 4);
 }
 
+/// 17 tokens of 24 numbers before each of six branches; before the last only the class token.
+TEST(ActivationCheckpointing, KeepsTheInputOfEachBranchAlone) {
+  config::ModelConfig config = small_vit();
+  config.activation_checkpointing = true;
+  const std::int64_t token = 24 * 4;
+  EXPECT_NEAR(static_cast<double>(measure_cost(*create(config, 0)).activation_bytes_per_row),
+              static_cast<double>((5 * 17 + 1) * token), 20.0 * token);
+}
+
 /// Blocks that the architecture can do without.
 std::string removable(const std::string& family) {
   if (family == "Swin") return "0,1,4,5";    // the second stage loses a pair
