@@ -90,7 +90,8 @@ void add_eval(CLI::App& app, Chosen& chosen) {
                    "exported folder, checkpoint folder (.../checkpoints/step-...), or .safetensors file with "
                    "config.json beside it")
       ->required();
-  eval->add_option("--which", options->which, "of a checkpoint: ema or model")
+  eval->add_option("--which", options->which,
+                   "of a checkpoint: ema or model; default: ema where there is one")
       ->check(CLI::IsMember({"ema", "model"}));
   cosub::tools::add_source(*eval, options->source);
   eval->add_option(
@@ -130,7 +131,7 @@ void add_export(CLI::App& app, Chosen& chosen) {
   CLI::App* sub = app.add_subcommand("export", "Write a checkpoint as a folder that timm loads");
   sub->add_option("--checkpoint", options->checkpoint, ".../checkpoints/step-...")->required();
   sub->add_option("--output", options->output, "folder to write; must not exist")->required();
-  sub->add_option("--which", options->which, "ema (where there is one) or model")
+  sub->add_option("--which", options->which, "ema or model; default: ema where there is one")
       ->check(CLI::IsMember({"ema", "model"}));
   sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_export(*options); }; });
 }
@@ -142,7 +143,7 @@ void add_trim(CLI::App& model, Chosen& chosen) {
   sub->add_option("--weights", options->weights,
                   "exported folder, checkpoint folder, or .safetensors file with config.json beside it")
       ->required();
-  sub->add_option("--which", options->which, "of a checkpoint: ema or model")
+  sub->add_option("--which", options->which, "of a checkpoint: ema or model; default: ema where there is one")
       ->check(CLI::IsMember({"ema", "model"}));
   sub->add_option("--keep", options->keep, "the blocks that stay: even, odd, first:N, last:N, or 0,2,5")
       ->required();

@@ -24,7 +24,8 @@ A pipeline file is YAML: a name, what it runs on, and a list of stages. `configs
 - **Durations** are written 250ms, 30s, 15m, 24h or 2d. **Paths** of data are relative to the folder of the file they stand
   in (with `--set`: to the current folder).
 - **Mistakes** are all reported at once, each with file, line, column and key.
-- Keys marked ° do not change the numbers of a run: it may be continued with other values of them.
+- Keys marked ° do not change the numbers of a run (`attention`: only roundings on a GPU): it may be continued with other
+  values of them.
 )";
 
 std::string escaped(const std::string& text) {

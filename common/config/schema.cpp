@@ -280,7 +280,7 @@ const Fields<StageConfig>& stage_fields() {
                whole(whole_at_least(0)), "compare the weights of all ranks, by hash; 0: only at both ends",
                Effect::kNone)
           .add("device", &StageConfig::device, words({"auto", "cpu", "cuda"}),
-               "auto: a GPU where there is one")
+               "auto: GPUs where every host has one, else CPUs; at most one rank a GPU")
           .add("cuda_graph", &StageConfig::cuda_graph, flag(),
                "a GPU gets a whole step as one CUDA graph, where its shapes are fixed", Effect::kNone)
           .add("attention", &StageConfig::attention,

@@ -130,7 +130,10 @@ void add_status(CLI::App& app, Chosen& chosen) {
       "  cosub status                          all pipelines of the coordinator\n"
       "  cosub status quickstart --attempts    how each attempt of each stage ended, and where its logs are");
   command->add_option("name", options->name, "Pipeline (default: all of the coordinator's)");
-  command->add_option("--state", options->state, "State folder of the coordinator");
+  command->add_option(
+      "--state", options->state,
+      "State folder of the coordinator (default: $COSUB_STATE, else that of the named run while it runs, "
+      "else ~/.local/state/cosub)");
   command->add_option("--runs", options->runs, "Folder of the runs")->capture_default_str();
   command->add_flag("--attempts", options->attempts, "Every attempt, with its log folder");
   command->add_flag("--json", options->json, "As JSON");

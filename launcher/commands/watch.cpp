@@ -24,7 +24,10 @@ struct PipelineOptions {
 
 void add_common_options(CLI::App& command, PipelineOptions& options) {
   command.add_option("name", options.name, "Pipeline")->required();
-  command.add_option("--state", options.state, "State folder of the coordinator");
+  command.add_option(
+      "--state", options.state,
+      "State folder of the coordinator (default: $COSUB_STATE, else that of the named run while it runs, "
+      "else ~/.local/state/cosub)");
   command.add_option("--runs", options.runs, "Folder of the runs")->capture_default_str();
 }
 

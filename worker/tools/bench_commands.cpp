@@ -9,6 +9,7 @@
 #include "worker/tools/bench_allreduce.h"
 #include "worker/tools/bench_optimizer.h"
 #include "worker/tools/bench_step.h"
+#include "worker/tools/choice.h"
 #include "worker/train/recorded_step.h"
 
 namespace cosub::tools {
@@ -20,7 +21,8 @@ void add_place(CLI::App& app, std::int64_t& threads, std::string& device) {
   app.add_option("--threads", threads, "of LibTorch, a rank")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--device", device, "auto, cpu or cuda; auto: GPUs where every rank has one")
+  app.add_option("--device", device,
+                 "auto, cpu or cuda; auto: GPUs where every host has one; at most one rank a GPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
 }
@@ -59,10 +61,8 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
   sub.add_option("--drop-rate", stage.model.drop_rate, "the same in every block")
       ->check(CLI::Range(0.0, 0.999))
       ->capture_default_str();
-  sub.add_option("--precision", stage.precision, "fp32, tf32 or bf16 (fp32)")
-      ->transform(CLI::CheckedTransformer(train::kPrecisionNames));
-  sub.add_option("--loss", stage.cosub.loss, "bce or ce (bce)")
-      ->transform(CLI::CheckedTransformer(train::kLossNames));
+  add_choice(sub, "--precision", stage.precision, train::kPrecisionNames, "fp32, tf32 or bf16 (fp32)");
+  add_choice(sub, "--loss", stage.cosub.loss, train::kLossNames, "bce or ce (bce)");
   sub.add_option("--optimizer", stage.optimizer.name, "adamw, lamb or sgd")
       ->check(CLI::IsMember({"adamw", "lamb", "sgd"}))
       ->capture_default_str();
@@ -72,13 +72,12 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
       ->capture_default_str();
   sub.add_flag("--cuda-graph,!--no-cuda-graph", stage.cuda_graph,
                "a GPU gets a step as one graph (default), or kernel by kernel");
-  sub.add_option("--attention", stage.attention,
-                 "of a GPU: auto (the fastest), flash, cudnn or efficient (auto)")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, config::AttentionBackend>{
-          {"auto", config::AttentionBackend::kAuto},
-          {"flash", config::AttentionBackend::kFlash},
-          {"cudnn", config::AttentionBackend::kCudnn},
-          {"efficient", config::AttentionBackend::kEfficient}}));
+  add_choice<config::AttentionBackend>(sub, "--attention", stage.attention,
+                                       {{"auto", config::AttentionBackend::kAuto},
+                                        {"flash", config::AttentionBackend::kFlash},
+                                        {"cudnn", config::AttentionBackend::kCudnn},
+                                        {"efficient", config::AttentionBackend::kEfficient}},
+                                       "of a GPU: auto (the fastest), flash, cudnn or efficient (auto)");
   sub.add_flag("--activation-checkpointing", stage.model.activation_checkpointing,
                "branches are computed again in the backward pass");
 }
@@ -90,19 +89,19 @@ void add_exchange(CLI::App& sub, config::StageConfig& stage) {
   sub.add_option("--bucket-mib", exchange.bucket_mib, "of gradients that travel together")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub.add_option("--compress", exchange.compress, "none or bf16, which needs --reduction fast (none)")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, config::Compress>{
-          {"none", config::Compress::kNone}, {"bf16", config::Compress::kBf16}}));
+  add_choice<config::Compress>(sub, "--compress", exchange.compress,
+                               {{"none", config::Compress::kNone}, {"bf16", config::Compress::kBf16}},
+                               "none or bf16, which needs --reduction fast (none)");
   sub.add_flag("--error-feedback", exchange.error_feedback,
                "what rounding to bf16 loses counts in the next step");
   sub.add_option("--sync-batchnorm", stage.sync_batchnorm,
                  "statistics of BatchNorm over the microbatches of so many neighbouring ranks")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub.add_option("--reduction", stage.reduction,
-                 "ordered (the same bits on any number of ranks) or fast (ordered)")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, config::Reduction>{
-          {"ordered", config::Reduction::kOrdered}, {"fast", config::Reduction::kFast}}));
+  add_choice<config::Reduction>(
+      sub, "--reduction", stage.reduction,
+      {{"ordered", config::Reduction::kOrdered}, {"fast", config::Reduction::kFast}},
+      "ordered (the same bits on any number of ranks) or fast (ordered)");
 }
 
 void add_files(CLI::App& sub, BenchStepOptions& options) {
@@ -141,11 +140,10 @@ void add_step(CLI::App& bench, Chosen& chosen) {
       ->capture_default_str();
   sub->add_option("--seed", options->seed, "of weights, images and kept rows")->capture_default_str();
   add_files(*sub, *options);
-  sub->add_option("--in-turns", options->in_turns,
-                  "overlap: each step with it and without; ranks: on all, on rank 0 alone, and on each for "
-                  "itself; a table of each, and how they compare")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Turns>{{"overlap", Turns::kOverlap}, {"ranks", Turns::kRanks}}));
+  add_choice<Turns>(*sub, "--in-turns", options->in_turns,
+                    {{"overlap", Turns::kOverlap}, {"ranks", Turns::kRanks}},
+                    "overlap: each step with it and without; ranks: on all, on rank 0 alone, and on each for "
+                    "itself; a table of each, and how they compare");
   sub->add_flag("--on-request", options->on_request,
                 "run a step for each line on stdin and answer with its seconds and loss, no table");
   sub->footer(

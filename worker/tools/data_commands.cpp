@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 
+#include "worker/tools/choice.h"
 #include "worker/tools/data_bench.h"
 #include "worker/tools/data_index.h"
 #include "worker/tools/data_order.h"
@@ -104,30 +105,41 @@ void add_bench(CLI::App& data, Chosen& chosen) {
   sub->add_option("--batch", options->batch, "images in a microbatch")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub->add_option("--threads", settings.loader_threads)->check(CLI::PositiveNumber)->capture_default_str();
+  sub->add_option("--threads", settings.loader_threads, "that load and transform")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   sub->add_option("--seconds", options->seconds, "how long")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub->add_option("--output", options->delivery,
-                  "float: normalised inputs, as a CPU gets them; uint8: pixels, as they go to a GPU (float)")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Delivery>{{"float", Delivery::kInputs}, {"uint8", Delivery::kPixels}}));
-  sub->add_option("--crop", settings.augment.crop, "random_resized, simple or none (random_resized)")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, config::Crop>{{"random_resized", config::Crop::kRandomResized},
-                                              {"simple", config::Crop::kSimple},
-                                              {"none", config::Crop::kNone}}));
-  sub->add_option("--interpolation", settings.interpolation, "bicubic or bilinear (bicubic)")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, config::Interpolation>{
-          {"bicubic", config::Interpolation::kBicubic}, {"bilinear", config::Interpolation::kBilinear}}));
-  sub->add_option("--flip", settings.augment.flip)->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  sub->add_flag("--three-augment", settings.augment.three_augment);
-  sub->add_option("--color-jitter", settings.augment.color_jitter)->check(CLI::NonNegativeNumber);
+  add_choice<Delivery>(
+      *sub, "--output", options->delivery, {{"float", Delivery::kInputs}, {"uint8", Delivery::kPixels}},
+      "float: normalised inputs, as a CPU gets them; uint8: pixels, as they go to a GPU (float)");
+  add_choice<config::Crop>(*sub, "--crop", settings.augment.crop,
+                           {{"random_resized", config::Crop::kRandomResized},
+                            {"simple", config::Crop::kSimple},
+                            {"none", config::Crop::kNone}},
+                           "random_resized, simple or none (random_resized)");
+  add_choice<config::Interpolation>(
+      *sub, "--interpolation", settings.interpolation,
+      {{"bicubic", config::Interpolation::kBicubic}, {"bilinear", config::Interpolation::kBilinear}},
+      "bicubic or bilinear (bicubic)");
+  sub->add_option("--flip", settings.augment.flip, "probability of a mirrored image")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  sub->add_flag("--three-augment", settings.augment.three_augment,
+                "grey, solarised or blurred, as DeiT III does");
+  sub->add_option("--color-jitter", settings.augment.color_jitter,
+                  "0.3: brightness, contrast and saturation times 0.7 to 1.3")
+      ->check(CLI::NonNegativeNumber);
   sub->add_option("--rand-augment", settings.augment.rand_augment, "such as rand-m9-mstd0.5-inc1");
-  sub->add_option("--erasing", settings.augment.erasing)->check(CLI::Range(0.0, 1.0));
-  sub->add_option("--shrink", settings.shrink_px, "data.shrink_px")->check(CLI::NonNegativeNumber);
-  sub->add_option("--cache-gib", settings.cache_gib, "data.cache_gib")->check(CLI::NonNegativeNumber);
-  sub->add_flag("--json", options->json);
+  sub->add_option("--erasing", settings.augment.erasing, "probability of an erased rectangle")
+      ->check(CLI::Range(0.0, 1.0));
+  sub->add_option("--shrink", settings.shrink_px,
+                  "shorter side that images are shrunk to before the crop, pixels; 0: not")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--cache-gib", settings.cache_gib, "GiB of memory for what was read; 0: none")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_flag("--json", options->json, "one JSON object instead of text");
   sub->footer(
       "Example: cosub data bench --shards '/data/in1k/{0000..0127}.tar' --three-augment --color-jitter 0.3\n"
       "CPU seconds are those of all threads: images per CPU second times the cores of a rank is what it "

@@ -44,7 +44,7 @@ int run_model_forward(int argc, char** argv) {
   CLI::App app(
       "Logits and features of a model in eval mode.\n"
       "Input file: input [B, C, S, S]. Output file: logits [B, classes], features [B, num_features].",
-      "model forward");
+      "cosub-worker model forward");
   arguments.model.declare(app);
   app.add_option("--input", arguments.input, "safetensors file with the tensor input")->required();
   app.add_option("--output", arguments.output, "safetensors file to write; must not exist")->required();

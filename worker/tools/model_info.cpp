@@ -146,7 +146,7 @@ struct NewModel {
 int run_model_list(int argc, char** argv) {
   std::string pattern = "*";
   bool json = false;
-  CLI::App app("The models by name, as timm names them.", "model list");
+  CLI::App app("The models by name, as timm names them.", "cosub-worker model list");
   app.add_option("PATTERN", pattern,
                  "only names that contain this text or match it, as in 'swin*' or 'patch16'");
   app.add_flag("--json", json, "a JSON list");
@@ -160,7 +160,7 @@ int run_model_info(int argc, char** argv) {
       "Size, cost and blocks of a model. Cost is measured on a forward pass on this machine's CPU: a few "
       "seconds for the large ones. It is what really runs: after the last block of a ViT or PiT only the "
       "class token is read, so no other is computed there, and products are fewer than is published.",
-      "model info");
+      "cosub-worker model info");
   model.declare(app);
   app.add_option("--drop-rate", model.config.drop_rate, "of stochastic depth, for the table of blocks")
       ->check(CLI::Range(0.0, 0.999));
@@ -180,7 +180,7 @@ int run_model_init(int argc, char** argv) {
   std::uint64_t stream = 0;
   std::filesystem::path output, timm_config;
   CLI::App app("Initial weights of a model under timm's names, as a training stage draws them.",
-               "model init");
+               "cosub-worker model init");
   model.declare(app);
   app.add_option("--stream", stream, "key of the draws: the stage's stream");
   app.add_option("--output", output, "safetensors file to write; must not exist")->required();

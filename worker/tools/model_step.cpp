@@ -4,6 +4,7 @@
 
 #include "common/error.h"
 #include "worker/model/tensor_file.h"
+#include "worker/tools/choice.h"
 #include "worker/tools/model_arguments.h"
 #include "worker/train/cosub_loss.h"
 #include "worker/train/precision.h"
@@ -169,20 +170,20 @@ void declare(CLI::App& app, Arguments& arguments) {
   arguments.model.declare(app);
   app.add_option("--input", arguments.input, "safetensors file, see above")->required();
   app.add_option("--output", arguments.output, "safetensors file to write; must not exist")->required();
-  app.add_option("--loss", arguments.cosub.loss, "bce or ce")->transform(CLI::Transformer(train::kLossNames));
+  tools::add_choice(app, "--loss", arguments.cosub.loss, train::kLossNames, "bce or ce (bce)");
   app.add_option("--lambda", arguments.cosub.lambda, "Weight of the other submodel's prediction, 0 to 1")
       ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--bce-reduction", arguments.cosub.bce_reduction, "Over classes: mean or sum")
-      ->transform(CLI::Transformer(train::kBceReductionNames));
-  app.add_option("--precision", arguments.precision, "fp32, tf32 or bf16 (fp32)")
-      ->transform(CLI::CheckedTransformer(train::kPrecisionNames));
+  tools::add_choice(app, "--bce-reduction", arguments.cosub.bce_reduction, train::kBceReductionNames,
+                    "Over classes: mean or sum (mean)");
+  tools::add_choice(app, "--precision", arguments.precision, train::kPrecisionNames,
+                    "fp32, tf32 or bf16 (fp32)");
   app.add_flag("--cosub,!--no-cosub", arguments.cosub.enabled,
                "Two views and the cosub loss (default), or one view");
   app.add_flag("--share-stem,!--no-share-stem", arguments.cosub.share_stem,
                "Compute once what comes before the first branch that drops (default)");
   app.add_option("--drop-rate", arguments.drop_rate, "Of every branch, when rows are drawn")
       ->check(CLI::Range(0.0, 0.999));
-  app.add_option("--depth", arguments.depth, "fixed or bernoulli")->transform(CLI::Transformer(depths));
+  tools::add_choice(app, "--depth", arguments.depth, depths, "fixed or bernoulli (fixed)");
   app.add_option("--stream", arguments.stream, "Key of the draws: the stage's stream");
   app.add_option("--step", arguments.step, "Key of the draws: optimizer step");
   app.add_option("--microbatch", arguments.microbatch, "Key of the draws: index within the step");
@@ -192,7 +193,7 @@ void declare(CLI::App& app, Arguments& arguments) {
 
 int run_model_step(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app(kHelp, "model step");
+  CLI::App app(kHelp, "cosub-worker model step");
   declare(app, arguments);
   return tools::run_tool(app, argc, argv, [&] {
     complete(app, arguments);
