@@ -56,7 +56,7 @@ class Recipe : public ::testing::TestWithParam<std::filesystem::path> {
   config::StageFile reduced(const config::PipelineConfig& pipeline, config::StageConfig stage) {
     stage.batch.micro = 2;
     stage.batch.global = 2 * std::max<std::int64_t>(1, stage.data.repeats);
-    stage.model.arch = shallow(stage.model.name);
+    for (const auto& [key, value] : shallow(stage.model.name)) stage.model.arch[key] = value;
     stage.model.allow_rounded_drop_rate = true;
     stage.schedule.epochs = 1;
     stage.schedule.warmup_epochs = std::min(stage.schedule.warmup_epochs, 0.5);
