@@ -28,12 +28,12 @@ __global__ void add_rows_kernel(AddRows a, unsigned chunks, unsigned lines_of_ch
   const unsigned count = (left < lines_of_chunk ? static_cast<unsigned>(left) : lines_of_chunk) * packs;
   const float* whole = a.whole + (row * part.positions + first_line) * part.channels;
   float* sum = a.sum + (row * part.positions + first_line) * part.channels;
-  const T* addend = static_cast<const T*>(a.addend) + (kept * part.positions + first_line) * part.channels;
+  const std::int64_t begin_of_part = (kept * part.positions + first_line) * part.channels;  // where kept >= 0
   for (unsigned i = threadIdx.x; i < count; i += kAddThreads) {
     const std::int64_t at = static_cast<std::int64_t>(i) * kWidth;
     Pack<kWidth> values = load<kWidth>(whole + at);
     if (kept >= 0) {
-      const Pack<kWidth> more = load<kWidth>(addend + at);
+      const Pack<kWidth> more = load<kWidth>(static_cast<const T*>(a.addend) + begin_of_part + at);
       Pack<kWidth> gamma;
       for (int j = 0; j < kWidth; ++j) gamma.at[j] = 1;
       if (a.gamma != nullptr) gamma = load<kWidth>(a.gamma + i % packs * kWidth);
