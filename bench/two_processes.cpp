@@ -1,6 +1,6 @@
-// What two processes at the same time get of a machine, over what one gets: the most that two ranks can
-// reach.
-//   build/release/bench/two_processes [TURNS]      (default: 16, half a minute)
+// What two processes at the same time get of a machine, over what one gets: what two ranks can be
+// measured against.
+//   build/release/bench/two_processes [TURNS]      (default: 16, a minute)
 // Multiply-adds in registers, then reading and writing again and again as much as each cache holds. One
 // process and two take turns of 0.3 s; minimum, median and maximum of the turns' ratios. Where the first row
 // shows 2 and others do not, the cores are there and caches or memory are shared: with each other, or with
