@@ -1,5 +1,6 @@
 #include "worker/collective/step_reduction.h"
 
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 

@@ -1,5 +1,6 @@
 #include "worker/data/train_microbatch.h"
 
+#include <ATen/core/grad_mode.h>
 #include <c10/core/StreamGuard.h>
 
 #include <cstring>
