@@ -76,14 +76,15 @@ struct BiasGelu {
   void* y = nullptr;
 };
 
-/// d_x = d_y gelu'(x + bias), which may overwrite d_y; d_bias = the sums of that over lines.
+/// d_x = d_y gelu'(x + bias), which may overwrite d_y; d_bias = the sums of that over lines; y = gelu(x +
+/// bias), with the bits of BiasGelu's.
 struct BiasGeluBackward {
   std::int64_t lines = 0, channels = 1;
-  Dtype type = Dtype::kFloat32;  // of x, d_y and d_x
+  Dtype type = Dtype::kFloat32;  // of x, d_y, d_x and y
   const void* x = nullptr;
   const float* bias = nullptr;
   const void* d_y = nullptr;
-  void* d_x = nullptr;
+  void *d_x = nullptr, *y = nullptr;
   float* d_bias = nullptr;   // [channels]
   float* scratch = nullptr;  // column_scratch(lines, channels, 1)
 };

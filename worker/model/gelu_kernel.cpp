@@ -39,11 +39,13 @@ COSUB_VECTOR_CLONES void gelu_row(float* __restrict x, const float* __restrict b
 }
 
 COSUB_VECTOR_CLONES void gelu_backward_row(const float* __restrict x, std::int64_t width,
-                                           float* __restrict dy, float* __restrict sums) {
+                                           float* __restrict dy, float* __restrict y,
+                                           float* __restrict sums) {
   for (std::int64_t c = 0; c < width; ++c) {
     const Normal normal = normal_at(x[c]);
     const float slope = normal.cumulative + x[c] * normal.density_part * 0.398942280F;
     dy[c] *= slope;
+    y[c] = x[c] * normal.cumulative;
     sums[c] += dy[c];
   }
 }
@@ -56,9 +58,10 @@ void bias_gelu(float* x, const float* bias, std::int64_t rows, std::int64_t widt
   });
 }
 
-void bias_gelu_backward(const float* x, float* dy, std::int64_t rows, std::int64_t width, float* d_bias) {
+void bias_gelu_backward(const float* x, float* dy, std::int64_t rows, std::int64_t width, float* d_bias,
+                        float* y) {
   const std::vector<double> sums = column_sums(rows, kChunkRows, width, [&](std::int64_t row, float* run) {
-    gelu_backward_row(x + row * width, width, dy + row * width, run);
+    gelu_backward_row(x + row * width, width, dy + row * width, y + row * width, run);
   });
   for (std::int64_t c = 0; c < width; ++c) d_bias[c] = static_cast<float>(sums[static_cast<std::size_t>(c)]);
 }

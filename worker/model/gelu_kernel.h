@@ -10,7 +10,8 @@ namespace cosub::model {
 /// x += bias; y = gelu(x)
 void bias_gelu(float* x, const float* bias, std::int64_t rows, std::int64_t width, float* y);
 
-/// dy *= gelu'(x), where x has its bias; d_bias = the columns' sums of that.
-void bias_gelu_backward(const float* x, float* dy, std::int64_t rows, std::int64_t width, float* d_bias);
+/// dy *= gelu'(x), where x has its bias; d_bias = the columns' sums of that; y = gelu(x), once more.
+void bias_gelu_backward(const float* x, float* dy, std::int64_t rows, std::int64_t width, float* d_bias,
+                        float* y);
 
 }  // namespace cosub::model

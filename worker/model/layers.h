@@ -14,7 +14,7 @@
 
 #include "worker/model/batch_norm.h"
 #include "worker/model/cpu_products.h"
-#include "worker/model/mlp_product.h"
+#include "worker/model/mlp.h"
 #include "worker/model/norm.h"
 
 namespace cosub::model {
@@ -36,7 +36,7 @@ class Linear : public torch::nn::Module {
  public:
   Linear(std::int64_t in_features, std::int64_t out_features, bool has_bias = true);
   at::Tensor forward(const at::Tensor& x) const { return linear(x, weight, bias); }
-  at::Tensor forward_gelu(const at::Tensor& x) const { return linear_gelu(x, weight, bias); }
+  LinearMap map() const { return {weight, bias}; }
 
   at::Tensor weight, bias;  // [out, in], [out] or undefined
 };
@@ -46,7 +46,7 @@ class Pointwise : public torch::nn::Module {
  public:
   Pointwise(std::int64_t in_channels, std::int64_t out_channels);
   at::Tensor forward(const at::Tensor& x) const { return linear(x, weight.flatten(1), bias); }
-  at::Tensor forward_gelu(const at::Tensor& x) const { return linear_gelu(x, weight.flatten(1), bias); }
+  LinearMap map() const { return {weight.flatten(1), bias}; }
 
   at::Tensor weight, bias;  // [out, in, 1, 1], [out]
 };
@@ -100,7 +100,7 @@ class MlpOf : public torch::nn::Module {
   MlpOf(std::int64_t dim, std::int64_t hidden)
       : fc1_(add_layer<Layer>(*this, "fc1", dim, hidden)),
         fc2_(add_layer<Layer>(*this, "fc2", hidden, dim)) {}
-  at::Tensor forward(const at::Tensor& x) const { return fc2_->forward(fc1_->forward_gelu(x)); }
+  at::Tensor forward(const at::Tensor& x) const { return mlp(x, fc1_->map(), fc2_->map()); }
 
  private:
   std::shared_ptr<Layer> fc1_, fc2_;

@@ -1,8 +1,10 @@
-#include "worker/model/mlp_product.h"
+#include "worker/model/mlp.h"
 
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
+
+#include <utility>
 
 #include "worker/model/backward_node.h"
 #include "worker/model/cpu_products.h"
@@ -32,13 +34,13 @@ void run_bias_gelu(const at::Tensor& before, const at::Tensor& bias, const at::T
   found->bias_gelu(a, StreamOf(before));
 }
 
-/// d: in place.
+/// d: in place; y: what run_bias_gelu made.
 void run_bias_gelu_backward(const at::Tensor& before, const at::Tensor& bias, const at::Tensor& d,
-                            const at::Tensor& d_bias) {
+                            const at::Tensor& d_bias, const at::Tensor& y) {
   const kernels::Kernels* found = kernels_for(before);
   if (found == nullptr)
     return bias_gelu_backward(before.const_data_ptr<float>(), d.mutable_data_ptr<float>(), before.size(0),
-                              before.size(1), d_bias.mutable_data_ptr<float>());
+                              before.size(1), d_bias.mutable_data_ptr<float>(), y.mutable_data_ptr<float>());
   kernels::BiasGeluBackward a;
   a.lines = before.size(0);
   a.channels = before.size(1);
@@ -48,71 +50,85 @@ void run_bias_gelu_backward(const at::Tensor& before, const at::Tensor& bias, co
   a.bias = bias.const_data_ptr<float>();
   a.d_y = d.const_data_ptr();
   a.d_x = d.mutable_data_ptr();
+  a.y = y.mutable_data_ptr();
   a.d_bias = d_bias.mutable_data_ptr<float>();
   a.scratch = scratch.mutable_data_ptr<float>();
   found->bias_gelu_backward(a, StreamOf(before));
 }
 
-struct LinearGelu : public torch::autograd::Node {
+struct MlpNode : public torch::autograd::Node {
   variable_list apply(variable_list&& gradients) override {
     const at::NoGradGuard no_grad;
-    if (!gradients.at(0).defined()) return variable_list(3);
-    const at::Tensor before = before_gelu.unpack();
-    const at::Tensor d = made_ours(std::move(gradients.at(0)));
-    at::Tensor d_bias = floats_like(before, {before.size(1)});
-    run_bias_gelu_backward(before, bias.unpack(), d, d_bias);
-    variable_list found = {at::Tensor(), at::Tensor(), std::move(d_bias)};
-    if (task_should_compute_output(0)) found[0] = at::mm(d, weight.unpack());
+    variable_list found(5);  // x, fc1's weight and bias, fc2's
+    if (!gradients.at(0).defined()) return found;
+    const at::Tensor d_out = std::exchange(gradients[0], {}).contiguous(), before = before_gelu.unpack();
+    const at::Tensor d = at::mm(d_out, weight2.unpack());
+    found[2] = floats_like(before, {before.size(1)});
+    {
+      const at::Tensor hidden = at::empty_like(before);
+      run_bias_gelu_backward(before, bias1.unpack(), d, found[2], hidden);
+      if (task_should_compute_output(3)) found[3] = at::mm(d_out.t(), hidden);
+    }
+    if (task_should_compute_output(4)) found[4] = d_out.sum(0);
+    if (task_should_compute_output(0)) found[0] = at::mm(d, weight1.unpack());
     if (task_should_compute_output(1)) found[1] = at::mm(d.t(), x.unpack());
     return found;
   }
   void release_variables() override {
-    for (SavedVariable* saved : {&x, &weight, &bias, &before_gelu}) saved->reset_data();
+    for (SavedVariable* saved : {&x, &weight1, &bias1, &weight2, &before_gelu}) saved->reset_data();
   }
 
-  SavedVariable x, weight, bias, before_gelu;
+  SavedVariable x, weight1, bias1, weight2, before_gelu;
 };
 
-/// x [rows, in] and weight of one dtype, bias float32 -> [rows, out]
-at::Tensor fused(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+/// x [rows, in], the weights and fc2's bias of one dtype, fc1's bias float32 -> [rows, out]
+at::Tensor fused(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2) {
   at::Tensor before, y;
   {
     const at::NoGradGuard no_grad;
-    before = at::mm(x, weight.t());  // on a CPU with its bias from here on
-    y = at::empty_like(before);
-    run_bias_gelu(before, bias, y);
+    before = at::mm(x, fc1.weight.t());  // on a CPU with its bias from here on
+    const at::Tensor hidden = at::empty_like(before);
+    run_bias_gelu(before, fc1.bias, hidden);
+    y = at::addmm(fc2.bias, hidden, fc2.weight.t());
   }
-  if (!at::GradMode::is_enabled() || !(x.requires_grad() || weight.requires_grad() || bias.requires_grad()))
+  if (!at::GradMode::is_enabled() ||
+      !torch::autograd::any_variable_requires_grad({x, fc1.weight, fc1.bias, fc2.weight, fc2.bias}))
     return y;
-  const auto node = make_node<LinearGelu>(torch::autograd::collect_next_edges(x, weight, bias));
+  const auto node =
+      make_node<MlpNode>(torch::autograd::collect_next_edges(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias));
   node->x = SavedVariable(x, /*is_output=*/false);
-  node->weight = SavedVariable(weight, /*is_output=*/false);
-  node->bias = SavedVariable(bias, /*is_output=*/false);
+  node->weight1 = SavedVariable(fc1.weight, /*is_output=*/false);
+  node->bias1 = SavedVariable(fc1.bias, /*is_output=*/false);
+  node->weight2 = SavedVariable(fc2.weight, /*is_output=*/false);
   node->before_gelu = SavedVariable(before, /*is_output=*/false);
   torch::autograd::set_history(y, node);
   return y;
 }
 
-bool by_kernels(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return is_result_for_kernels(x) && is_plain_for_kernels(weight) && is_plain_for_kernels(bias) &&
-         x.numel() > 0 && product_dtype(x).has_value();
+bool by_kernels(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2) {
+  return is_result_for_kernels(x) && is_plain_for_kernels(fc1.weight) && is_plain_for_kernels(fc1.bias) &&
+         is_plain_for_kernels(fc2.weight) && is_plain_for_kernels(fc2.bias) && x.numel() > 0 &&
+         product_dtype(x).has_value();
 }
 
-bool by_loops(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return !at::autocast::is_autocast_enabled(at::kCPU) && is_plain(x) && is_plain(weight) && is_plain(bias);
+bool by_loops(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2) {
+  return !at::autocast::is_autocast_enabled(at::kCPU) && is_plain(x) && is_plain(fc1.weight) &&
+         is_plain(fc1.bias) && is_plain(fc2.weight) && is_plain(fc2.bias);
 }
 
 }  // namespace
 
-at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor mlp(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2) {
   std::vector<std::int64_t> sizes = x.sizes().vec();
-  sizes.back() = weight.size(0);
-  if (by_kernels(x, weight, bias)) {
+  sizes.back() = fc2.weight.size(0);
+  const at::Tensor rows = x.reshape({-1, x.size(-1)});
+  if (by_kernels(x, fc1, fc2)) {
     const at::ScalarType dtype = *product_dtype(x);
-    return fused(x.reshape({-1, x.size(-1)}).to(dtype), weight.to(dtype), bias).view(sizes);
+    return fused(rows.to(dtype), {fc1.weight.to(dtype), fc1.bias}, {fc2.weight.to(dtype), fc2.bias.to(dtype)})
+        .view(sizes);
   }
-  if (!by_loops(x, weight, bias)) return at::gelu(linear(x, weight, bias));
-  return fused(x.reshape({-1, x.size(-1)}), weight, bias).view(sizes);
+  if (by_loops(x, fc1, fc2)) return fused(rows, fc1, fc2).view(sizes);
+  return linear(at::gelu(linear(x, fc1.weight, fc1.bias)), fc2.weight, fc2.bias);
 }
 
 }  // namespace cosub::model

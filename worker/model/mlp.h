@@ -1,13 +1,19 @@
-// The first half of a transformer's MLP, gelu(x W^T + b), with bias and GELU in one pass over memory, forward
-// and backward: on a CPU in float32; on a GPU with our kernels in float32 or, under autocast to it, in
-// bfloat16.
+// The transformers' MLP, fc2(gelu(fc1(x))), as one node of the backward pass: bias and GELU cost one pass
+// over memory, forward and backward, and of the two hidden tensors only the one before GELU is kept; the
+// other is made anew beside GELU's gradient. So on a CPU in float32, and on a GPU with our kernels in float32
+// or, under autocast to it, in bfloat16; elsewhere LibTorch's operators.
 #pragma once
 
 #include <ATen/ATen.h>
 
 namespace cosub::model {
 
-/// x [..., in], weight [out, in], bias [out] -> gelu(x W^T + b) [..., out]
-at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+struct LinearMap {
+  at::Tensor weight, bias;  // [out, in], [out]
+};
+
+/// x [..., in], fc1 [hidden, in], fc2 [out, hidden] -> [..., out]. Differentiable once (backward(), not
+/// double backward).
+at::Tensor mlp(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2);
 
 }  // namespace cosub::model

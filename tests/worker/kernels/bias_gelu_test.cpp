@@ -33,7 +33,8 @@ TEST_P(BiasGeluTest, ForwardAndGradientsAreThoseOfFloat64) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       const at::Tensor x = numbers({shape.lines, shape.channels}, 1, dtype),
                        bias = numbers({shape.channels}, 2);
-      const at::Tensor d_y = numbers(x.sizes(), 3, dtype), d_bias = at::empty_like(bias);
+      const at::Tensor d_y = numbers(x.sizes(), 3, dtype), d_bias = at::empty_like(bias),
+                       again = at::empty_like(x);
       const at::Tensor sums = scratch(shape.lines, shape.channels, 1);
       at::Tensor d_x = d_y.clone();  // in place
       BiasGeluBackward a;
@@ -44,6 +45,7 @@ TEST_P(BiasGeluTest, ForwardAndGradientsAreThoseOfFloat64) {
       a.bias = bias.const_data_ptr<float>();
       a.d_y = d_x.const_data_ptr();
       a.d_x = d_x.mutable_data_ptr();
+      a.y = again.mutable_data_ptr();
       a.d_bias = d_bias.mutable_data_ptr<float>();
       a.scratch = sums.mutable_data_ptr<float>();
       in_any_order(d_bias, [&] {
@@ -55,7 +57,9 @@ TEST_P(BiasGeluTest, ForwardAndGradientsAreThoseOfFloat64) {
       const at::Tensor exact = at::gelu(wide + wide_bias);
       exact.backward(d_y.to(at::kCPU, at::kDouble));
       const double limit = dtype == at::kFloat ? 1e-6 : 3e-4;
-      EXPECT_LT(distance(forward(x, bias), exact.detach().to(dtype)), limit) << shape.channels;
+      const at::Tensor y = forward(x, bias);
+      EXPECT_LT(distance(y, exact.detach().to(dtype)), limit) << shape.channels;
+      EXPECT_TRUE(at::equal(again, y)) << shape.channels;
       EXPECT_LT(distance(d_x, wide.grad().to(dtype)), limit) << shape.channels;
       EXPECT_LT(distance(d_bias, wide_bias.grad()), 2e-5) << "summed before it is rounded";
     }

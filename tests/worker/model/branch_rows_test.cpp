@@ -7,7 +7,7 @@
 
 #include "tests/worker/kernels/kernel_rig.h"
 #include "tests/worker/model/models.h"
-#include "worker/model/mlp_product.h"
+#include "worker/model/mlp.h"
 
 namespace cosub::model {
 namespace {
@@ -132,17 +132,19 @@ TEST_P(BranchRows, TakesOnlyWhatTheKernelsTake) {
   EXPECT_FALSE(norms_rows(in[0], norm));
 }
 
-class LinearGeluByKernels : public kernels::testing::KernelTest {
+class MlpByKernels : public kernels::testing::KernelTest {
  protected:
   Tensors inputs(at::Device where, at::ScalarType dtype) const {
     Tensors in;
-    for (const at::Tensor& value :
-         {numbers({3, 17, 40}, 1), numbers({72, 40}, 2).mul_(0.3), numbers({72}, 3)})
+    for (const at::Tensor& value : {numbers({3, 17, 40}, 1), numbers({72, 40}, 2).mul_(0.3), numbers({72}, 3),
+                                    numbers({24, 72}, 4).mul_(0.2), numbers({24}, 5)})
       in.push_back(value.to(where, dtype).requires_grad_());
     return in;
   }
-  static at::Tensor ours(const Tensors& in) { return linear_gelu(in[0], in[1], in[2]); }
-  static at::Tensor by_torch(const Tensors& in) { return at::gelu(at::linear(in[0], in[1], in[2])); }
+  static at::Tensor ours(const Tensors& in) { return mlp(in[0], {in[1], in[2]}, {in[3], in[4]}); }
+  static at::Tensor by_torch(const Tensors& in) {
+    return at::linear(at::gelu(at::linear(in[0], in[1], in[2])), in[3], in[4]);
+  }
 
   template <typename Function>
   Tensors run(Tensors in, const Function& function) const {
@@ -155,15 +157,13 @@ class LinearGeluByKernels : public kernels::testing::KernelTest {
   }
 };
 
-TEST_P(LinearGeluByKernels, GivesTheNumbersOfFloat64) {
-  const auto ours = [](const Tensors& in) { return linear_gelu(in[0], in[1], in[2]); };
-  const Tensors exact = run(inputs(at::kCPU, at::kDouble),
-                            [](const Tensors& in) { return at::gelu(at::linear(in[0], in[1], in[2])); });
+TEST_P(MlpByKernels, GivesTheNumbersOfFloat64) {
+  const Tensors exact = run(inputs(at::kCPU, at::kDouble), by_torch);
   const Tensors mine = run(inputs(device(), at::kFloat), ours);
   for (std::size_t i = 0; i < mine.size(); ++i) EXPECT_LT(distance(mine[i], exact[i]), 1e-6) << i;
 }
 
-TEST_P(LinearGeluByKernels, InBfloat16ErrsLittleMoreThanAutocast) {
+TEST_P(MlpByKernels, InBfloat16ErrsLittleMoreThanAutocast) {
   const auto exact = run(inputs(at::kCPU, at::kDouble), by_torch);
   const AutocastOn scope(device());
   const Tensors mine = run(inputs(device(), at::kFloat), ours),
@@ -224,7 +224,7 @@ TEST_P(ModelByKernels, GivesTheSameStepAsWithout) {
 }
 
 COSUB_EMULATED_AND_ON_GPU(BranchRows);
-COSUB_EMULATED_AND_ON_GPU(LinearGeluByKernels);
+COSUB_EMULATED_AND_ON_GPU(MlpByKernels);
 COSUB_EMULATED_AND_ON_GPU(ModelByKernels);
 
 }  // namespace

@@ -101,6 +101,17 @@ TEST(ActivationCheckpointing, KeepsTheInputOfEachBranchAlone) {
               static_cast<double>((5 * 17 + 1) * token), 20.0 * token);
 }
 
+/// What a wider MLP keeps more is its hidden tensor before GELU: 17 tokens in two blocks, and the class token.
+TEST(Vit, KeepsOneHiddenTensorOfEachMlp) {
+  config::ModelConfig config = small_vit();
+  std::vector<std::int64_t> kept;
+  for (const double ratio : {4.0, 5.0}) {
+    config.arch["mlp_ratio"] = ratio;
+    kept.push_back(measure_cost(*create(config, 0)).activation_bytes_per_row);
+  }
+  EXPECT_EQ(kept[1] - kept[0], (2 * 17 + 1) * 24 * 4);
+}
+
 /// Blocks that the architecture can do without.
 std::string removable(const std::string& family) {
   if (family == "Swin") return "0,1,4,5";    // the second stage loses a pair
