@@ -101,7 +101,8 @@ TEST(ActivationCheckpointing, KeepsTheInputOfEachBranchAlone) {
               static_cast<double>((5 * 17 + 1) * token), 20.0 * token);
 }
 
-/// What a wider MLP keeps more is its hidden tensor before GELU: 17 tokens in two blocks, and the class token.
+/// What a wider MLP keeps more is its hidden tensor before GELU: 17 tokens in two blocks, and the class
+/// token.
 TEST(Vit, KeepsOneHiddenTensorOfEachMlp) {
   config::ModelConfig config = small_vit();
   std::vector<std::int64_t> kept;
