@@ -46,8 +46,9 @@ class Communicator {
   virtual void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) = 0;
   virtual std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) = 0;
   virtual void barrier(const std::string& what) = 0;
-  /// A barrier for who has time. Over MPI it asks rarely, up to a millisecond late, which leaves the core to
-  /// those who compute, and its error names the ranks that did not come, for a message to and from each.
+  /// A barrier for who has time: over MPI a wait for ranks of this host costs nothing, and one for ranks of
+  /// other hosts asks rarely, up to a millisecond late; so the core is left to those who compute. Its error
+  /// names the ranks that did not come.
   virtual void meet(const std::string& what) { barrier(what); }
   /// The ranks that give the same `color` (0 or above) as a communicator of their own, numbered in the order
   /// of their ranks here. It takes over limit() and local_rank(), names ranks in errors by their numbers in

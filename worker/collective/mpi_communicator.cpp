@@ -14,6 +14,7 @@
 
 #include "common/error.h"
 #include "worker/collective/blocking_call.h"
+#include "worker/collective/check_mpi.h"
 #include "worker/collective/poll.h"
 #include "worker/collective/tensor_checks.h"
 
@@ -63,17 +64,8 @@ void keep_for_ever(std::vector<at::Tensor> buffers) {
 
 }  // namespace
 
-void check_mpi(int result, std::source_location where) {
-  if (result == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING + 1] = {};
-  int length = 0;
-  if (MPI_Error_string(result, text, &length) != MPI_SUCCESS) std::strcpy(text, "unknown MPI error");
-  throw CollectiveError(
-      fmt::format("MPI failed: {} (code {}, {}:{})", text, result, where.file_name(), where.line()));
-}
-
-MpiCommunicator::MpiCommunicator(std::chrono::milliseconds limit, std::int64_t max_count)
-    : max_count_(max_count), exceptions_at_start_(std::uncaught_exceptions()) {
+MpiCommunicator::MpiCommunicator(std::chrono::milliseconds limit, Options options)
+    : options_(options), exceptions_at_start_(std::uncaught_exceptions()) {
   set_limit(limit);
   int initialised = 0;
   check_mpi(MPI_Initialized(&initialised));
@@ -98,7 +90,7 @@ MpiCommunicator::MpiCommunicator(std::chrono::milliseconds limit, std::int64_t m
   check_mpi(MPI_Query_thread(&level));
   concurrent_ = level == MPI_THREAD_MULTIPLE;
   connect_world();
-  find_local_rank();
+  local_rank_ = join_host();
 }
 
 void MpiCommunicator::connect_world() {
@@ -123,20 +115,23 @@ void MpiCommunicator::connect_world() {
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
 }
 
-void MpiCommunicator::find_local_rank() {
+std::int64_t MpiCommunicator::join_host() {
   const BlockingCall limited(own_name() + " in MPI_Comm_split_type, for the other ranks", limit());
-  MPI_Comm host_comm = MPI_COMM_NULL;
-  check_mpi(
-      MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, static_cast<int>(rank_), MPI_INFO_NULL, &host_comm));
-  int local = 0;
-  check_mpi(MPI_Comm_rank(host_comm, &local));
-  check_mpi(MPI_Comm_free(&host_comm));
-  local_rank_ = local;
+  MPI_Comm host = MPI_COMM_NULL, sharing = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, static_cast<int>(rank_), MPI_INFO_NULL, &host));
+  int local = 0, size = 0;
+  check_mpi(MPI_Comm_rank(host, &local));
+  check_mpi(MPI_Comm_split(host, local / options_.max_sharing, local, &sharing));
+  check_mpi(MPI_Comm_size(sharing, &size));
+  if (size > 1) host_meeting_ = std::make_unique<HostMeeting>(sharing, rank_);
+  check_mpi(MPI_Comm_free(&sharing));
+  check_mpi(MPI_Comm_free(&host));
+  return local;
 }
 
 MpiCommunicator::MpiCommunicator(const MpiCommunicator& whole, MPI_Comm part,
                                  std::vector<std::int64_t> job_ranks)
-    : max_count_(whole.max_count_),
+    : options_(whole.options_),
       concurrent_(whole.concurrent_),
       exceptions_at_start_(std::uncaught_exceptions()),
       comm_(part),
@@ -150,6 +145,7 @@ MpiCommunicator::MpiCommunicator(const MpiCommunicator& whole, MPI_Comm part,
   int rank = 0;
   check_mpi(MPI_Comm_rank(comm_, &rank));
   rank_ = rank;
+  join_host();
 }
 
 MpiCommunicator::~MpiCommunicator() {
@@ -160,8 +156,9 @@ MpiCommunicator::~MpiCommunicator() {
   }
   try {
     if (finalises_) barrier("the end of the job");
-    const BlockingCall limited(own_name() + " in MPI_Comm_free and MPI_Finalize, for the other ranks",
-                               limit());
+    const BlockingCall limited(
+        own_name() + " in MPI_Win_free, MPI_Comm_free and MPI_Finalize, for the other ranks", limit());
+    if (host_meeting_) host_meeting_->free();
     check_mpi(MPI_Comm_free(&comm_));
     if (finalises_) check_mpi(MPI_Finalize());
   } catch (const CollectiveError& error) {
@@ -182,7 +179,8 @@ void MpiCommunicator::start(const Operation& operation, std::vector<at::Tensor> 
   buffers_ = std::move(buffers);
 }
 
-void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>& pending, Pace pace) {
+void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>& pending, Pace pace,
+                               std::chrono::steady_clock::time_point begin) {
   // Any MPI_Test moves all requests on, so it is enough to ask for the first that is not done.
   std::size_t next = 0;
   const auto done = [&] {
@@ -193,13 +191,15 @@ void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>&
     }
     return true;
   };
-  if (!poll_until(done, limit(), cancelled(), pace)) fail_late(operation, pending);
+  if (!poll_until(done, begin + limit(), cancelled(), pace)) fail_late(operation, pending);
   broken_ = false;
   buffers_.clear();
 }
 
-void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>& pending) {
+void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>& pending,
+                                const std::vector<std::int64_t>& missing_here) {
   std::set<std::int64_t> missing;
+  for (const auto rank : missing_here) missing.insert(job_ranks_[static_cast<std::size_t>(rank)]);
   std::int64_t bucket = -1;
   bool everyone = false;
   for (auto& [request, peer, index] : pending) {
@@ -223,7 +223,7 @@ void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>
 void MpiCommunicator::start_all_reduce(at::Tensor& tensor, std::int64_t bucket,
                                        std::vector<Pending>& pending) {
   const auto type = mpi_type(tensor.scalar_type());
-  for_each_piece(tensor, max_count_, [&](char* first, int count) {
+  for_each_piece(tensor, options_.max_count, [&](char* first, int count) {
     auto& added = pending.emplace_back();
     added.bucket = bucket;
     check_mpi(MPI_Iallreduce(MPI_IN_PLACE, first, count, type, MPI_SUM, comm_, &added.request));
@@ -232,7 +232,7 @@ void MpiCommunicator::start_all_reduce(at::Tensor& tensor, std::int64_t bucket,
 
 void MpiCommunicator::start_send(const at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending) {
   const auto type = mpi_type(tensor.scalar_type());
-  for_each_piece(tensor, max_count_, [&](const char* first, int count) {
+  for_each_piece(tensor, options_.max_count, [&](const char* first, int count) {
     auto& added = pending.emplace_back();
     added.peer = peer;
     check_mpi(MPI_Isend(first, count, type, static_cast<int>(peer), kTag, comm_, &added.request));
@@ -241,7 +241,7 @@ void MpiCommunicator::start_send(const at::Tensor& tensor, std::int64_t peer, st
 
 void MpiCommunicator::start_receive(at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending) {
   const auto type = mpi_type(tensor.scalar_type());
-  for_each_piece(tensor, max_count_, [&](char* first, int count) {
+  for_each_piece(tensor, options_.max_count, [&](char* first, int count) {
     auto& added = pending.emplace_back();
     added.peer = peer;
     check_mpi(MPI_Irecv(first, count, type, static_cast<int>(peer), kTag, comm_, &added.request));
@@ -273,7 +273,7 @@ void MpiCommunicator::broadcast(at::Tensor& tensor, std::int64_t root, const std
   start(operation, {tensor});
   std::vector<Pending> pending;
   const auto type = mpi_type(tensor.scalar_type());
-  for_each_piece(tensor, max_count_, [&](char* first, int count) {
+  for_each_piece(tensor, options_.max_count, [&](char* first, int count) {
     check_mpi(MPI_Ibcast(first, count, type, static_cast<int>(root), comm_, &pending.emplace_back().request));
   });
   complete(operation, pending);
@@ -344,20 +344,31 @@ void MpiCommunicator::barrier(const std::string& what) {
   complete(operation, pending);
 }
 
+// First those of this host, for whom waiting costs nothing, then the others, by messages.
 void MpiCommunicator::meet(const std::string& what) {
   const Operation operation{"meet", what};
   start(operation, {});
+  const auto begin = std::chrono::steady_clock::now();
+  const auto is_elsewhere = [&](std::int64_t rank) { return !host_meeting_ || !host_meeting_->has(rank); };
   std::vector<Pending> pending;
   for (std::int64_t i = 1; i < world_size_; ++i) {
     const auto from = (rank_ - i + world_size_) % world_size_, to = (rank_ + i) % world_size_;
-    auto& receive = pending.emplace_back();
-    receive.peer = from;
-    check_mpi(MPI_Irecv(nullptr, 0, MPI_BYTE, static_cast<int>(from), kTag, comm_, &receive.request));
-    auto& send = pending.emplace_back();
-    send.peer = to;
-    check_mpi(MPI_Isend(nullptr, 0, MPI_BYTE, static_cast<int>(to), kTag, comm_, &send.request));
+    if (is_elsewhere(from)) {
+      auto& receive = pending.emplace_back();
+      receive.peer = from;
+      check_mpi(MPI_Irecv(nullptr, 0, MPI_BYTE, static_cast<int>(from), kTag, comm_, &receive.request));
+    }
+    if (is_elsewhere(to)) {
+      auto& send = pending.emplace_back();
+      send.peer = to;
+      check_mpi(MPI_Isend(nullptr, 0, MPI_BYTE, static_cast<int>(to), kTag, comm_, &send.request));
+    }
   }
-  complete(operation, pending, Pace::kWaiting);
+  if (host_meeting_) {
+    const auto missing = host_meeting_->meet(limit(), cancelled());
+    if (!missing.empty()) fail_late(operation, pending, missing);
+  }
+  complete(operation, pending, Pace::kWaiting, begin);
 }
 
 std::unique_ptr<Communicator> MpiCommunicator::split(std::int64_t color, const std::string& what) {

@@ -5,28 +5,31 @@
 
 #include <mpi.h>
 
+#include <chrono>
 #include <cstdint>
+#include <limits>
 #include <memory>
-#include <source_location>
 #include <string>
 #include <vector>
 
 #include "worker/collective/communicator.h"
+#include "worker/collective/host_meeting.h"
 #include "worker/collective/poll.h"
 
 namespace cosub::collective {
 
-/// CollectiveError with MPI's own words and our source line when `result` is not MPI_SUCCESS.
-void check_mpi(int result, std::source_location where = std::source_location::current());
-
 class MpiCommunicator final : public Communicator {
  public:
-  static constexpr std::int64_t kMaxCount = std::int64_t{1} << 30;
+  /// Both are smaller in tests.
+  struct Options {
+    std::int64_t max_count = std::int64_t{1} << 30;     // elements that go into one MPI call
+    int max_sharing = std::numeric_limits<int>::max();  // ranks of a host that meet in shared memory
+  };
 
   /// Collective. Initialises MPI where nobody did (and then finalises it in the destructor); duplicates
-  /// MPI_COMM_WORLD. `limit` holds for that, too. `max_count` elements at most go into one MPI call (smaller
-  /// in tests).
-  explicit MpiCommunicator(std::chrono::milliseconds limit, std::int64_t max_count = kMaxCount);
+  /// MPI_COMM_WORLD. `limit` holds for that, too.
+  MpiCommunicator(std::chrono::milliseconds limit, Options options);
+  explicit MpiCommunicator(std::chrono::milliseconds limit) : MpiCommunicator(limit, Options()) {}
   ~MpiCommunicator() override;
   MpiCommunicator(const MpiCommunicator&) = delete;
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;
@@ -64,16 +67,20 @@ class MpiCommunicator final : public Communicator {
   MpiCommunicator(const MpiCommunicator& whole, MPI_Comm part, std::vector<std::int64_t> job_ranks);
 
   void start(const Operation& operation, std::vector<at::Tensor> buffers);
-  void complete(const Operation& operation, std::vector<Pending>& pending, Pace pace = Pace::kMoving);
-  [[noreturn]] void fail_late(const Operation& operation, std::vector<Pending>& pending);
+  /// The limit counts from `begin`.
+  void complete(const Operation& operation, std::vector<Pending>& pending, Pace pace = Pace::kMoving,
+                std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now());
+  [[noreturn]] void fail_late(const Operation& operation, std::vector<Pending>& pending,
+                              const std::vector<std::int64_t>& missing_here = {});
   void start_all_reduce(at::Tensor& tensor, std::int64_t bucket, std::vector<Pending>& pending);
   void start_send(const at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending);
   void start_receive(at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending);
   void connect_world();
-  void find_local_rank();
+  /// The rank among those of this host.
+  std::int64_t join_host();
   std::string own_name() const;
 
-  std::int64_t max_count_;
+  Options options_;
   bool concurrent_ = false;
   bool finalises_ = false;
   int exceptions_at_start_;
@@ -88,6 +95,7 @@ class MpiCommunicator final : public Communicator {
   // ranks.
   bool broken_ = false;
   std::vector<at::Tensor> buffers_;
+  std::unique_ptr<HostMeeting> host_meeting_;  // none where this rank shares no memory with another
 };
 
 }  // namespace cosub::collective

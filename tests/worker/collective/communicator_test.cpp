@@ -23,12 +23,13 @@ at::Tensor values_of(std::int64_t rank, std::int64_t size, at::ScalarType type) 
 }
 
 // The job's communicator, and a second one that sends everything in pieces of 3 elements (as beyond 2^30
-// elements).
+// elements) and whose ranks share memory in pairs (as on several hosts).
 class OperationsTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     if (GetParam() == std::string("whole")) return;
-    pieces_ = std::make_unique<MpiCommunicator>(std::chrono::minutes(5), 3);
+    pieces_ = std::make_unique<MpiCommunicator>(std::chrono::minutes(5),
+                                                MpiCommunicator::Options{.max_count = 3, .max_sharing = 2});
     pieces_->set_limit(std::chrono::seconds(60));
   }
   Communicator& communicator() { return pieces_ ? *pieces_ : testing::world(); }
