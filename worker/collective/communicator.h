@@ -98,21 +98,4 @@ std::unique_ptr<Communicator> connect_nccl(Communicator& bootstrap);
 /// Whether this host has a GPU and its driver; loads no CUDA library.
 bool gpu_present();
 
-/// The contiguous range of microbatches of a step that a rank owns.
-struct Range {
-  std::int64_t begin = 0, end = 0;
-  bool operator==(const Range&) const = default;
-};
-Range microbatches_of(std::int64_t rank, std::int64_t world_size, std::int64_t num_microbatches);
-
-/// begin, begin + stride, ... below end
-struct StridedRange {
-  std::int64_t begin = 0, end = 0, stride = 1;
-  bool operator==(const StridedRange&) const = default;
-};
-/// The same where `group_size` neighbouring ranks handle as many neighbouring microbatches at a time, one
-/// each: a group owns a contiguous range of such bundles. Both numbers must be multiples of `group_size`.
-StridedRange microbatches_of(std::int64_t rank, std::int64_t world_size, std::int64_t num_microbatches,
-                             std::int64_t group_size);
-
 }  // namespace cosub::collective

@@ -17,6 +17,7 @@
 #include "worker/collective/check_mpi.h"
 #include "worker/collective/poll.h"
 #include "worker/collective/tensor_checks.h"
+#include "worker/collective/wait_error.h"
 
 namespace cosub::collective {
 namespace {

@@ -20,6 +20,7 @@
 #include "worker/collective/nccl_module.h"
 #include "worker/collective/poll.h"
 #include "worker/collective/tensor_checks.h"
+#include "worker/collective/wait_error.h"
 
 namespace cosub::collective {
 namespace {

@@ -13,7 +13,7 @@
 #include <string>
 #include <utility>
 
-#include "worker/collective/tensor_checks.h"
+#include "worker/collective/wait_error.h"
 
 namespace cosub::collective {
 

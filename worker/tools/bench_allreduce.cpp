@@ -11,7 +11,7 @@
 #include "common/atomic_file.h"
 #include "common/error.h"
 #include "common/text.h"
-#include "worker/collective/step_reduction.h"
+#include "worker/collective/reduction/step_reduction.h"
 #include "worker/tools/spread.h"
 #include "worker/train/device.h"
 

@@ -8,7 +8,7 @@
 #include "common/config/pipeline.h"
 #include "common/error.h"
 #include "common/random.h"
-#include "worker/collective/communicator.h"
+#include "worker/collective/reduction/partition.h"
 #include "worker/data/loader.h"
 
 namespace cosub::tools {

@@ -11,6 +11,7 @@
 
 #include "common/config/pipeline.h"
 #include "worker/collective/communicator.h"
+#include "worker/collective/reduction/partition.h"
 #include "worker/data/source.h"
 #include "worker/model/model.h"
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "worker/collective/communicator.h"
+#include "worker/collective/reduction/partition.h"
 #include "worker/train/flat_state.h"
 
 namespace cosub::train {

@@ -10,7 +10,7 @@
 #include "common/config/pipeline.h"
 #include "common/run_folder.h"
 #include "worker/collective/communicator.h"
-#include "worker/collective/side_channel.h"
+#include "worker/collective/side_channel/side_channel.h"
 #include "worker/train/telemetry.h"
 
 namespace cosub::train {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "worker/collective/reduction/partition.h"
 #include "worker/model/tensor_file.h"
 #include "worker/train/snapshot.h"
 

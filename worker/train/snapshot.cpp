@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "common/error.h"
+#include "worker/collective/reduction/partition.h"
 #include "worker/train/agreement.h"
 
 namespace cosub::train {

@@ -17,7 +17,8 @@
 
 #include "common/config/pipeline.h"
 #include "worker/collective/communicator.h"
-#include "worker/collective/step_reduction.h"
+#include "worker/collective/reduction/partition.h"
+#include "worker/collective/reduction/step_reduction.h"
 #include "worker/data/microbatch.h"
 #include "worker/model/model.h"
 #include "worker/train/ema.h"

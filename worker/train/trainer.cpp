@@ -5,6 +5,7 @@
 
 #include "common/error.h"
 #include "common/text.h"
+#include "worker/collective/reduction/partition.h"
 #include "worker/data/storage/source_identity.h"
 #include "worker/train/agreement.h"
 #include "worker/train/device.h"

@@ -16,8 +16,8 @@
 
 #include "common/error.h"
 #include "worker/collective/communicator.h"
-#include "worker/collective/side_channel.h"
-#include "worker/collective/step_reduction.h"
+#include "worker/collective/reduction/step_reduction.h"
+#include "worker/collective/side_channel/side_channel.h"
 
 namespace cosub::collective {
 namespace {
@@ -91,6 +91,15 @@ int run(const std::string& operation) {
        }},
       {"barrier", [&] { world->barrier("step 12"); }},
       {"meet", [&] { world->meet("step 12"); }},
+      {"cancelled",
+       [&] {
+         world->set_limit(std::chrono::minutes(5));
+         std::jthread later([&] {
+           std::this_thread::sleep_for(std::chrono::milliseconds(50));
+           world->cancel();
+         });
+         world->meet("step 12");
+       }},
       {"buckets", [&] { world->all_reduce_sum_buckets(some, "step 12"); }},
       {"unwinding", [&] { world->barrier("step 12"); }},
       {"abort", [&] { world->barrier("step 12"); }},

@@ -79,6 +79,12 @@ TEST(FailureTest, a_meeting_names_the_rank_that_is_missing) {
       ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for ranks? ([01], )?2 in meet \\(step 12\\)"));
 }
 
+TEST(FailureTest, a_meeting_that_is_cancelled_does_not_wait_for_its_limit) {
+  const auto job = run_job("cancelled", 2);
+  EXPECT_THAT(job.output, HasSubstr("for rank 1 in meet (step 12)"));
+  EXPECT_EQ(job.exit_code, 3);
+}
+
 TEST(FailureTest, buckets_are_named) {
   const auto job = run_job("buckets", 2);
   EXPECT_THAT(job.output, HasSubstr("in all_reduce_sum (step 12, bucket 1 of 2)"));

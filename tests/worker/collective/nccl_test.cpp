@@ -18,8 +18,8 @@
 
 #include "common/error.h"
 #include "worker/collective/nccl_communicator.h"
+#include "worker/collective/reduction/step_reduction.h"
 #include "worker/collective/single_communicator.h"
-#include "worker/collective/step_reduction.h"
 
 namespace cosub::collective {
 namespace {

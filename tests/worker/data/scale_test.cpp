@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "worker/collective/communicator.h"
+#include "worker/collective/reduction/partition.h"
 #include "worker/data/sampler.h"
 
 namespace cosub::data {

@@ -12,7 +12,7 @@
 #include "common/error.h"
 #include "common/random.h"
 #include "tests/worker/data/loader_options.h"
-#include "worker/collective/communicator.h"
+#include "worker/collective/reduction/partition.h"
 #include "worker/data/image/encode.h"
 #include "worker/data/loader.h"
 
