@@ -30,9 +30,9 @@ TEST(ConfigIdentity, ChangesWithWhatDecidesTheNumbers) {
         "stages.pretrain.model.drop_rate=0.1", "defaults.data.train.limit=5", "defaults.data.mix.mixup=0.1",
         "stages.pretrain.model.arch.stem_width=8", "defaults.sync_batchnorm=2",
         "stages.finetune.init.weights=model", "stages.evaluate.data.decode=nvjpeg"}) {
-    std::vector<std::string> overrides = {text};
-    if (std::string(text) == "stages.pretrain.name=pre2")
-      overrides.push_back("stages.finetune.init.stage=pre2");
+    std::vector<std::string> overrides(1, text);
+    if (overrides[0] == "stages.pretrain.name=pre2")
+      overrides.emplace_back("stages.finetune.init.stage=pre2");
     EXPECT_NE(hash_with(overrides), hash_with({})) << text;
   }
 }
