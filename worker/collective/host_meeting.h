@@ -7,23 +7,20 @@
 #include <semaphore.h>
 
 #include <atomic>
+#include <boost/interprocess/mapped_region.hpp>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace cosub::collective {
 
 class HostMeeting {
  public:
-  /// Collective over `ranks`, which share memory and are two at least; not used after the call. `rank`: the
-  /// number by which meet() names this rank. Needs as much time as the slowest rank.
-  HostMeeting(MPI_Comm ranks, std::int64_t rank);
-  HostMeeting(const HostMeeting&) = delete;
-  HostMeeting& operator=(const HostMeeting&) = delete;
-
-  /// Collective: gives the memory back, which the destructor does not, since it cannot know whether the
-  /// others will come.
-  void free();
+  /// Collective over `ranks`, of one host, which are not used after the call; waits for the slowest. `rank`:
+  /// the number by which meet() names this one. Null on all where one of them cannot share memory (/dev/shm
+  /// is full, or another container's), whose log says why.
+  static std::unique_ptr<HostMeeting> make(MPI_Comm ranks, std::int64_t rank);
 
   bool has(std::int64_t rank) const;
   /// Returns once all have called it as often as this rank. The ranks that had not when `limit` passed or
@@ -37,7 +34,10 @@ class HostMeeting {
     sem_t* from;  // posted by the peer
   };
 
-  MPI_Win memory_ = MPI_WIN_NULL;
+  HostMeeting(boost::interprocess::mapped_region memory, const std::vector<std::int64_t>& ranks,
+              std::size_t own);
+
+  boost::interprocess::mapped_region memory_;
   std::vector<Peer> peers_;
 };
 

@@ -124,7 +124,7 @@ std::int64_t MpiCommunicator::join_host() {
   check_mpi(MPI_Comm_rank(host, &local));
   check_mpi(MPI_Comm_split(host, local / options_.max_sharing, local, &sharing));
   check_mpi(MPI_Comm_size(sharing, &size));
-  if (size > 1) host_meeting_ = std::make_unique<HostMeeting>(sharing, rank_);
+  if (size > 1) host_meeting_ = HostMeeting::make(sharing, rank_);
   check_mpi(MPI_Comm_free(&sharing));
   check_mpi(MPI_Comm_free(&host));
   return local;
@@ -157,9 +157,8 @@ MpiCommunicator::~MpiCommunicator() {
   }
   try {
     if (finalises_) barrier("the end of the job");
-    const BlockingCall limited(
-        own_name() + " in MPI_Win_free, MPI_Comm_free and MPI_Finalize, for the other ranks", limit());
-    if (host_meeting_) host_meeting_->free();
+    const BlockingCall limited(own_name() + " in MPI_Comm_free and MPI_Finalize, for the other ranks",
+                               limit());
     check_mpi(MPI_Comm_free(&comm_));
     if (finalises_) check_mpi(MPI_Finalize());
   } catch (const CollectiveError& error) {

@@ -1,7 +1,7 @@
-// The one way this folder waits: ask, first in quick succession, then with short sleeps, until done or out of
-// time. MPI and NCCL make progress (or show their errors) only when asked, and a rank that spins takes the
-// core that another one computes on. While data move, each late question delays them; until the others have
-// come, only the end of the wait is late.
+// How this folder waits for MPI and NCCL: ask, first in quick succession, then with short sleeps, until done
+// or out of time. MPI and NCCL make progress (or show their errors) only when asked, and a rank that spins
+// takes the core that another one computes on. While data move, each late question delays them; until the
+// others have come, only the end of the wait is late.
 #pragma once
 
 #include <algorithm>
