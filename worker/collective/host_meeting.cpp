@@ -97,7 +97,7 @@ std::unique_ptr<HostMeeting> HostMeeting::make(MPI_Comm ranks, std::int64_t rank
       name = fresh_name();
       memory = create(name, numbers.size());
     }
-  } catch (const ipc::interprocess_exception& error) {
+  } catch (const std::exception& error) {
     warn(rank, error);
     ipc::shared_memory_object::remove(name.data());
     name = {};
@@ -105,7 +105,7 @@ std::unique_ptr<HostMeeting> HostMeeting::make(MPI_Comm ranks, std::int64_t rank
   check_mpi(MPI_Bcast(name.data(), static_cast<int>(name.size()), MPI_CHAR, 0, ranks));
   try {
     if (own != 0 && name[0] != 0) memory = open(name);
-  } catch (const ipc::interprocess_exception& error) {
+  } catch (const std::exception& error) {
     warn(rank, error);
   }
   const int has_memory = memory ? 1 : 0;

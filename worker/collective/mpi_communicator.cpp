@@ -117,7 +117,8 @@ void MpiCommunicator::connect_world() {
 }
 
 std::int64_t MpiCommunicator::join_host() {
-  const BlockingCall limited(own_name() + " in MPI_Comm_split_type, for the other ranks", limit());
+  const BlockingCall limited(own_name() + " in MPI_Comm_split_type or MPI_Allreduce, for the other ranks",
+                             limit());
   MPI_Comm host = MPI_COMM_NULL, sharing = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, static_cast<int>(rank_), MPI_INFO_NULL, &host));
   int local = 0, size = 0;

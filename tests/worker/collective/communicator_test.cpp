@@ -2,9 +2,11 @@
 #include "worker/collective/communicator.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -22,22 +24,43 @@ at::Tensor values_of(std::int64_t rank, std::int64_t size, at::ScalarType type) 
   return (at::arange(size, at::kLong).remainder(7) + rank + 1).to(type);
 }
 
+// While it lives this process can open no file, shared memory included.
+class NoFiles {
+ public:
+  NoFiles() {
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit none = {.rlim_cur = 0, .rlim_max = before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoFiles() { EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before_), 0); }
+
+ private:
+  rlimit before_{};
+};
+
 // The job's communicator, and a second one that sends everything in pieces of 3 elements (as beyond 2^30
-// elements) and whose ranks share memory in pairs (as on several hosts).
+// elements) and whose ranks share memory in pairs (as on several hosts). A third: its last rank can share no
+// memory.
 class OperationsTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     if (GetParam() == std::string("whole")) return;
-    pieces_ = std::make_unique<MpiCommunicator>(std::chrono::minutes(5),
-                                                MpiCommunicator::Options{.max_count = 3, .max_sharing = 2});
-    pieces_->set_limit(std::chrono::seconds(60));
+    if (GetParam() == std::string("no_memory")) {
+      std::optional<NoFiles> none;
+      if (testing::world().rank() == testing::world().world_size() - 1) none.emplace();
+      other_ = std::make_unique<MpiCommunicator>(std::chrono::seconds(60));
+      return;
+    }
+    other_ = std::make_unique<MpiCommunicator>(std::chrono::minutes(5),
+                                               MpiCommunicator::Options{.max_count = 3, .max_sharing = 2});
+    other_->set_limit(std::chrono::seconds(60));
   }
-  Communicator& communicator() { return pieces_ ? *pieces_ : testing::world(); }
+  Communicator& communicator() { return other_ ? *other_ : testing::world(); }
   std::int64_t rank() { return communicator().rank(); }
   std::int64_t world_size() { return communicator().world_size(); }
 
  private:
-  std::unique_ptr<MpiCommunicator> pieces_;
+  std::unique_ptr<MpiCommunicator> other_;
 };
 
 TEST_P(OperationsTest, all_reduce_sums_in_every_type_and_size) {
@@ -165,7 +188,7 @@ TEST_P(OperationsTest, split_connects_ranks_of_one_color_in_their_order) {
 std::string name_of(const ::testing::TestParamInfo<const char*>& info) {
   return info.param;
 }
-INSTANTIATE_TEST_SUITE_P(, OperationsTest, ::testing::Values("whole", "pieces"), name_of);
+INSTANTIATE_TEST_SUITE_P(, OperationsTest, ::testing::Values("whole", "pieces", "no_memory"), name_of);
 
 TEST(WorldTest, ranks_are_numbered_and_share_this_host) {
   const auto texts = testing::world().all_gather_text(
