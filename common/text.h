@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <concepts>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,7 +23,11 @@ std::string table(const std::vector<std::vector<std::string>>& rows);
 
 std::string format_duration(double seconds);  // "1.2 s", "3:05", "2:03:05", "1d 02:03"
 std::string format_count(double count);       // "1,234", "12.3 M"
-std::string format_bytes(double bytes);       // "1.2 GiB"
+template <std::integral T>
+std::string format_count(T count) {
+  return format_count(static_cast<double>(count));
+}
+std::string format_bytes(double bytes);  // "1.2 GiB"
 
 /// "250ms", "30s", "15m", "24h", "2d" (or a plain number of seconds); nullopt when it is none of them.
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);

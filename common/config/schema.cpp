@@ -4,6 +4,8 @@
 #include <cctype>
 #include <charconv>
 
+#include "common/config/names.h"
+
 namespace cosub::config {
 namespace {
 
@@ -73,15 +75,12 @@ const Fields<CosubConfig>& cosub_fields() {
           .add("lambda_start", &CosubConfig::lambda_start, number(share()), "lambda before its warm-up")
           .add("lambda_warmup_epochs", &CosubConfig::lambda_warmup_epochs, number(at_least(0)),
                "lambda rises linearly, step by step, from lambda_start to lambda; 0: it is constant")
-          .add("loss", &CosubConfig::loss,
-               enumeration<LossKind>({{"bce", LossKind::kBce}, {"ce", LossKind::kCe}}),
+          .add("loss", &CosubConfig::loss, enumeration(kLossNames),
                "binary cross-entropy with sigmoid (the published code), or soft-target cross-entropy with "
                "softmax")
-          .add("bce_reduction", &CosubConfig::bce_reduction,
-               enumeration<BceReduction>({{"mean", BceReduction::kMean}, {"sum", BceReduction::kSum}}),
+          .add("bce_reduction", &CosubConfig::bce_reduction, enumeration(kBceReductionNames),
                "of the binary cross-entropy over classes")
-          .add("targets", &CosubConfig::targets,
-               enumeration<Targets>({{"soft", Targets::kSoft}, {"binarize", Targets::kBinarize}}),
+          .add("targets", &CosubConfig::targets, enumeration(kTargetsNames),
                "under mixing: as mixed, or 1 for every class that takes part (DeiT's recipe)")
           .add("share_stem", &CosubConfig::share_stem, flag(),
                "compute what comes before the first droppable branch once for both views");
@@ -170,8 +169,7 @@ const Fields<ExchangeConfig>& exchange_fields() {
                "send gradients while the backward pass computes the next ones", Effect::kNone)
           .add("bucket_mib", &ExchangeConfig::bucket_mib, number(above(0)),
                "MiB of gradients that travel together")
-          .add("compress", &ExchangeConfig::compress,
-               enumeration<Compress>({{"none", Compress::kNone}, {"bf16", Compress::kBf16}}),
+          .add("compress", &ExchangeConfig::compress, enumeration(kCompressNames),
                "bf16: half the bytes between the ranks, each sum in float32; needs reduction: fast")
           .add("error_feedback", &ExchangeConfig::error_feedback, flag(),
                "compress: what rounding took away is added to the rank's next gradients; a checkpoint holds "
@@ -257,8 +255,7 @@ const Fields<StageConfig>& stage_fields() {
                "decay of step t is min(ema, (1 + t) / (10 + t))")
           .add("checkpoint", &StageConfig::checkpoint, structure(checkpoint_fields()),
                "when to save, how much to keep", Effect::kNone)
-          .add("reduction", &StageConfig::reduction,
-               enumeration<Reduction>({{"ordered", Reduction::kOrdered}, {"fast", Reduction::kFast}}),
+          .add("reduction", &StageConfig::reduction, enumeration(kReductionNames),
                "sums in one fixed order, the same bits on any number of ranks; or the quickest way")
           .add("exchange", &StageConfig::exchange, structure(exchange_fields()),
                "how gradients travel between the ranks")
@@ -268,9 +265,7 @@ const Fields<StageConfig>& stage_fields() {
                "1: each by itself")
           .add("threads", &StageConfig::threads, whole(whole_at_least(1)),
                "CPU threads per rank; other counts give other bits")
-          .add("precision", &StageConfig::precision,
-               enumeration<Precision>(
-                   {{"fp32", Precision::kFp32}, {"tf32", Precision::kTf32}, {"bf16", Precision::kBf16}}),
+          .add("precision", &StageConfig::precision, enumeration(kPrecisionNames),
                "of matrix products and convolutions; weights, sums, losses and updates are float32")
           .add("non_finite", &StageConfig::non_finite,
                enumeration<NonFinite>({{"stop", NonFinite::kStop}, {"skip", NonFinite::kSkip}}),
@@ -283,11 +278,7 @@ const Fields<StageConfig>& stage_fields() {
                "auto: GPUs where every host has one, else CPUs; at most one rank a GPU")
           .add("cuda_graph", &StageConfig::cuda_graph, flag(),
                "a GPU gets a whole step as one CUDA graph, where its shapes are fixed", Effect::kNone)
-          .add("attention", &StageConfig::attention,
-               enumeration<AttentionBackend>({{"auto", AttentionBackend::kAuto},
-                                              {"flash", AttentionBackend::kFlash},
-                                              {"cudnn", AttentionBackend::kCudnn},
-                                              {"efficient", AttentionBackend::kEfficient}}),
+          .add("attention", &StageConfig::attention, enumeration(kAttentionNames),
                "the kernel that computes attention on a GPU, where it can; auto: the fastest, timed once for "
                "each shape; roundings differ a little",
                Effect::kNone)

@@ -28,7 +28,7 @@ class PackCommand : public ::testing::Test {
   /// So many JPEGs of about size_px in 3 classes, one after the other.
   void write_set(std::int64_t images, std::int64_t size_px) {
     for (std::int64_t i = 0; i < images; ++i) {
-      const data::Image image = data::testing::make_photograph(size_px + i % 9, size_px - i % 5, 3, i + 1);
+      const data::Image image = testing::make_photograph(size_px + i % 9, size_px - i % 5, 3, i + 1);
       const std::vector<std::uint8_t> bytes = data::encode_jpeg(image);
       std::ofstream(path_of(i), std::ios::binary) << std::string(bytes.begin(), bytes.end());
     }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -52,6 +53,9 @@ class Source {
   /// just now; both name it.
   virtual StoredImage read(std::int64_t index, ByteBuffer& buffer) const = 0;
 };
+
+/// For open_source: labels up to the largest that a shard can hold.
+inline constexpr std::int64_t kAnyLabel = std::numeric_limits<std::int32_t>::max();
 
 /// Opens what the config names, for images of `channels` (1 or 3; 0: not decoded by channels()) and labels
 /// below `classes`. Blocks while it reads. DataError (file, what was found, what is expected, remedy) on

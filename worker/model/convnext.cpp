@@ -5,10 +5,9 @@
 namespace cosub::model {
 namespace {
 
-constexpr std::size_t kNumStages = 4;
-
 /// timm's ConvNeXt with the patch stem and the norm after pooling. Activations are [N, H, W, C] inside.
 struct ConvNextArch {
+  static constexpr std::size_t kNumStages = 4;
   std::vector<std::int64_t> depths, dims;  // by stage
   bool conv_mlp = false;  // the MLP's parameters are 1x1 convolutions', the function is the same
   std::int64_t patch_size = 4;
@@ -72,7 +71,7 @@ class ConvNext : public Backbone {
         Conv2d::Options{.kernel = arch.patch_size, .stride = arch.patch_size, .bias = true});
     stem_norm_ = add_layer<LayerNorm>(stem, "1", arch.dims[0]);
     std::int64_t in = arch.dims[0], index = 0;
-    for (std::size_t i = 0; i < kNumStages; ++i) {
+    for (std::size_t i = 0; i < ConvNextArch::kNumStages; ++i) {
       torch::nn::Module& group_of_stage = group(group(*this, "stages"), std::to_string(i));
       const std::int64_t out = arch.dims[i], stride = arch.stride(i);
       Stage stage;
@@ -135,7 +134,7 @@ class ConvNext : public Backbone {
   std::vector<Stage> stages_;
 };
 
-const std::map<std::string, ConvNextArch>& rows() {
+const std::map<std::string, ConvNextArch>& convnext_archs() {
   static const std::map<std::string, ConvNextArch> table = {
       {"convnext_atto", {{2, 2, 6, 2}, {40, 80, 160, 320}, true}},
       {"convnext_femto", {{2, 2, 6, 2}, {48, 96, 192, 384}, true}},
@@ -151,8 +150,8 @@ const std::map<std::string, ConvNextArch>& rows() {
 }
 
 void check(const config::ModelConfig& config, const ConvNextArch& arch) {
-  check_per_stage(config, "depths", arch.depths, kNumStages);
-  check_per_stage(config, "dims", arch.dims, kNumStages);
+  check_per_stage(config, "depths", arch.depths, ConvNextArch::kNumStages);
+  check_per_stage(config, "dims", arch.dims, ConvNextArch::kNumStages);
   if (arch.patch_size > 7) {
     throw ConfigError(
         fmt::format("model.arch.patch_size: found {}; allowed for ConvNeXt: 1 to 7 (from 8 on timm's class "
@@ -160,7 +159,7 @@ void check(const config::ModelConfig& config, const ConvNextArch& arch) {
                     arch.patch_size));
   }
   std::int64_t smallest = arch.patch_size;
-  for (std::size_t i = 0; i < kNumStages; ++i) smallest *= arch.stride(i);
+  for (std::size_t i = 0; i < ConvNextArch::kNumStages; ++i) smallest *= arch.stride(i);
   if (config.image_size < smallest) {
     throw ConfigError(fmt::format("model.image_size: {} is too small for {}, which divides it by {}",
                                   config.image_size, config.name, smallest));
@@ -168,7 +167,7 @@ void check(const config::ModelConfig& config, const ConvNextArch& arch) {
 }
 
 std::shared_ptr<Backbone> create_convnext(const config::ModelConfig& config) {
-  const ConvNextArch arch = overridden(rows().at(config.name), config);
+  const ConvNextArch arch = overridden(convnext_archs().at(config.name), config);
   check(config, arch);
   return std::make_shared<ConvNext>(config, arch);
 }
@@ -176,7 +175,8 @@ std::shared_ptr<Backbone> create_convnext(const config::ModelConfig& config) {
 }  // namespace
 
 Family convnext_family() {
-  return {"ConvNeXt", "arXiv 2201.03545", config::DropRateRule::kLinear, names_of(rows()), create_convnext};
+  return {"ConvNeXt", "arXiv 2201.03545", config::DropRateRule::kLinear, names_of(convnext_archs()),
+          create_convnext};
 }
 
 }  // namespace cosub::model

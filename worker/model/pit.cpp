@@ -6,10 +6,9 @@
 namespace cosub::model {
 namespace {
 
-constexpr std::int64_t kNumStages = 3;
-
 /// timm's PoolingVisionTransformer with global_pool='token', not distilled.
 struct PitArch {
+  static constexpr std::int64_t kNumStages = 3;
   std::int64_t patch_size = 16, stride = 8;
   std::vector<std::int64_t> base_dims, depth, heads;  // by stage
   double mlp_ratio = 4.0;
@@ -57,9 +56,9 @@ class PoolingTransformer : public Backbone {
     cls_token_ = register_parameter("cls_token", at::zeros({1, 1, dim}));
     patch_embed_ = add_layer<ConvEmbedding>(*this, "patch_embed", config_.channels, dim, arch);
     std::int64_t index = 0;
-    for (std::size_t i = 0; i < kNumStages; ++i) index = add_stage(i, index);
-    norm_ = add_layer<LayerNorm>(*this, "norm", width(kNumStages - 1));
-    add_classifier("head", width(kNumStages - 1));
+    for (std::size_t i = 0; i < PitArch::kNumStages; ++i) index = add_stage(i, index);
+    norm_ = add_layer<LayerNorm>(*this, "norm", width(PitArch::kNumStages - 1));
+    add_classifier("head", width(PitArch::kNumStages - 1));
   }
 
   void init(std::uint64_t stream) override {
@@ -149,7 +148,7 @@ class PoolingTransformer : public Backbone {
   std::shared_ptr<LayerNorm> norm_;
 };
 
-const std::map<std::string, PitArch>& rows() {
+const std::map<std::string, PitArch>& pit_archs() {
   static const std::map<std::string, PitArch> table = {
       {"pit_ti_224", {16, 8, {32, 32, 32}, {2, 6, 4}, {2, 4, 8}}},
       {"pit_xs_224", {16, 8, {48, 48, 48}, {2, 6, 4}, {2, 4, 8}}},
@@ -160,10 +159,10 @@ const std::map<std::string, PitArch>& rows() {
 }
 
 void check(const config::ModelConfig& config, const PitArch& arch) {
-  check_per_stage(config, "base_dims", arch.base_dims, kNumStages);
-  check_per_stage(config, "depth", arch.depth, kNumStages);
-  check_per_stage(config, "heads", arch.heads, kNumStages);
-  for (std::size_t i = 1; i < kNumStages; ++i) {
+  check_per_stage(config, "base_dims", arch.base_dims, PitArch::kNumStages);
+  check_per_stage(config, "depth", arch.depth, PitArch::kNumStages);
+  check_per_stage(config, "heads", arch.heads, PitArch::kNumStages);
+  for (std::size_t i = 1; i < PitArch::kNumStages; ++i) {
     const std::int64_t before = arch.base_dims[i - 1] * arch.heads[i - 1],
                        after = arch.base_dims[i] * arch.heads[i];
     if (after % before == 0) continue;
@@ -179,7 +178,7 @@ void check(const config::ModelConfig& config, const PitArch& arch) {
 }
 
 std::shared_ptr<Backbone> create_pit(const config::ModelConfig& config) {
-  const PitArch arch = overridden(rows().at(config.name), config);
+  const PitArch arch = overridden(pit_archs().at(config.name), config);
   check(config, arch);
   return std::make_shared<PoolingTransformer>(config, arch);
 }
@@ -187,7 +186,7 @@ std::shared_ptr<Backbone> create_pit(const config::ModelConfig& config) {
 }  // namespace
 
 Family pit_family() {
-  return {"PiT", "arXiv 2103.16302", config::DropRateRule::kUniform, names_of(rows()), create_pit};
+  return {"PiT", "arXiv 2103.16302", config::DropRateRule::kUniform, names_of(pit_archs()), create_pit};
 }
 
 }  // namespace cosub::model

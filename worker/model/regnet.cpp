@@ -7,10 +7,9 @@
 namespace cosub::model {
 namespace {
 
-constexpr std::int64_t kNumStages = 4;
-
 /// timm's RegNet, whose keyword arguments are those of its RegNetCfg. Activations are channels_last inside.
 struct RegNetArch {
+  static constexpr std::int64_t kNumStages = 4;
   std::int64_t w0 = 24;
   double wa = 36.44, wm = 2.49;
   std::int64_t group_size = 8, depth = 13;
@@ -172,7 +171,7 @@ class RegNet : public Backbone {
   std::vector<std::shared_ptr<RegNetBlock>> blocks_;
 };
 
-const std::map<std::string, RegNetArch>& rows() {
+const std::map<std::string, RegNetArch>& regnet_archs() {
   static const std::map<std::string, RegNetArch> table = {
       {"regnety_002", {24, 36.44, 2.49, 8, 13}},     {"regnety_004", {48, 27.89, 2.09, 8, 16}},
       {"regnety_008", {56, 38.84, 2.4, 16, 14}},     {"regnety_016", {48, 20.71, 2.65, 24, 27}},
@@ -185,14 +184,14 @@ const std::map<std::string, RegNetArch>& rows() {
 }
 
 std::shared_ptr<Backbone> create_regnet(const config::ModelConfig& config) {
-  const RegNetArch arch = overridden(rows().at(config.name), config);
+  const RegNetArch arch = overridden(regnet_archs().at(config.name), config);
   if (arch.w0 % 8 != 0) throw ConfigError(fmt::format("model.arch.w0: {} is not a multiple of 8", arch.w0));
   const std::vector<StageShape> stages = stages_of(arch);
-  if (static_cast<std::int64_t>(stages.size()) != kNumStages) {
+  if (static_cast<std::int64_t>(stages.size()) != RegNetArch::kNumStages) {
     throw ConfigError(fmt::format(
         "model.arch: w0 {}, wa {}, wm {} and depth {} make {} stages; a RegNet has {}. Raise wa or depth "
         "for more of them",
-        arch.w0, arch.wa, arch.wm, arch.depth, stages.size(), kNumStages));
+        arch.w0, arch.wa, arch.wm, arch.depth, stages.size(), RegNetArch::kNumStages));
   }
   return std::make_shared<RegNet>(config, arch, stages);
 }
@@ -200,7 +199,8 @@ std::shared_ptr<Backbone> create_regnet(const config::ModelConfig& config) {
 }  // namespace
 
 Family regnet_family() {
-  return {"RegNet", "arXiv 2003.13678", config::DropRateRule::kUniform, names_of(rows()), create_regnet};
+  return {"RegNet", "arXiv 2003.13678", config::DropRateRule::kUniform, names_of(regnet_archs()),
+          create_regnet};
 }
 
 }  // namespace cosub::model

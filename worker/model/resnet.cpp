@@ -174,7 +174,7 @@ void check(const config::ModelConfig& config, const ResNetArch& arch) {
   }
 }
 
-const std::map<std::string, ResNetArch>& rows() {
+const std::map<std::string, ResNetArch>& resnet_archs() {
   static const std::map<std::string, ResNetArch> table = {
       {"resnet18", {false, {2, 2, 2, 2}}},  {"resnet34", {false, {3, 4, 6, 3}}},
       {"resnet26", {true, {2, 2, 2, 2}}},   {"resnet50", {true, {3, 4, 6, 3}}},
@@ -184,7 +184,7 @@ const std::map<std::string, ResNetArch>& rows() {
 }
 
 std::shared_ptr<Backbone> create_resnet(const config::ModelConfig& config) {
-  const ResNetArch arch = overridden(rows().at(config.name), config);
+  const ResNetArch arch = overridden(resnet_archs().at(config.name), config);
   check(config, arch);
   return std::make_shared<ResNet>(config, arch);
 }
@@ -192,7 +192,8 @@ std::shared_ptr<Backbone> create_resnet(const config::ModelConfig& config) {
 }  // namespace
 
 Family resnet_family() {
-  return {"ResNet", "arXiv 1512.03385", config::DropRateRule::kUniform, names_of(rows()), create_resnet};
+  return {"ResNet", "arXiv 1512.03385", config::DropRateRule::kUniform, names_of(resnet_archs()),
+          create_resnet};
 }
 
 }  // namespace cosub::model

@@ -269,7 +269,7 @@ class SwinTransformer : public Backbone {
   std::map<std::string, std::int64_t> table_windows_;  // by the table's name
 };
 
-const std::map<std::string, SwinArch>& rows() {
+const std::map<std::string, SwinArch>& swin_archs() {
   static const std::map<std::string, SwinArch> table = {
       {"swin_tiny_patch4_window7_224", {4, 7, 96, {2, 2, 6, 2}, {3, 6, 12, 24}}},
       {"swin_small_patch4_window7_224", {4, 7, 96, {2, 2, 18, 2}, {3, 6, 12, 24}}},
@@ -282,7 +282,7 @@ const std::map<std::string, SwinArch>& rows() {
 }
 
 std::shared_ptr<Backbone> create_swin(const config::ModelConfig& config) {
-  const SwinArch arch = overridden(rows().at(config.name), config);
+  const SwinArch arch = overridden(swin_archs().at(config.name), config);
   check_image_multiple(config, arch.patch_size, "patch_size");
   check_per_stage(config, "depths", arch.depths, arch.num_heads.size());
   for (std::size_t i = 0; i < arch.num_heads.size(); ++i) {
@@ -294,7 +294,7 @@ std::shared_ptr<Backbone> create_swin(const config::ModelConfig& config) {
 }  // namespace
 
 Family swin_family() {
-  return {"Swin", "arXiv 2103.14030", config::DropRateRule::kLinear, names_of(rows()), create_swin};
+  return {"Swin", "arXiv 2103.14030", config::DropRateRule::kLinear, names_of(swin_archs()), create_swin};
 }
 
 }  // namespace cosub::model

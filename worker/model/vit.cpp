@@ -115,7 +115,7 @@ VitArch plain(std::int64_t patch_size, std::int64_t embed_dim, std::int64_t dept
   return {patch_size, embed_dim, depth, num_heads, 4.0, 0.0, false};
 }
 
-const std::map<std::string, VitArch>& rows() {
+const std::map<std::string, VitArch>& vit_archs() {
   static const std::map<std::string, VitArch> table = {
       {"deit3_small_patch16_224", deit3(16, 384, 12, 6)},
       {"deit3_medium_patch16_224", deit3(16, 512, 12, 8)},
@@ -135,7 +135,7 @@ const std::map<std::string, VitArch>& rows() {
 }
 
 std::shared_ptr<Backbone> create_vit(const config::ModelConfig& config) {
-  const VitArch arch = overridden(rows().at(config.name), config);
+  const VitArch arch = overridden(vit_archs().at(config.name), config);
   check_image_multiple(config, arch.patch_size, "patch_size");
   check_heads(config, arch.embed_dim, arch.num_heads);
   return std::make_shared<VisionTransformer>(config, arch);
@@ -145,7 +145,7 @@ std::shared_ptr<Backbone> create_vit(const config::ModelConfig& config) {
 
 Family vit_family() {
   return {"ViT", "arXiv 2010.11929 (ViT), 2012.12877 (DeiT), 2204.07118 (DeiT III)",
-          config::DropRateRule::kUniform, names_of(rows()), create_vit};
+          config::DropRateRule::kUniform, names_of(vit_archs()), create_vit};
 }
 
 }  // namespace cosub::model

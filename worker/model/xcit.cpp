@@ -313,7 +313,7 @@ class Xcit : public Backbone {
   std::shared_ptr<LayerNorm> norm_;
 };
 
-const std::map<std::string, XcitArch>& rows() {
+const std::map<std::string, XcitArch>& xcit_archs() {
   static const std::map<std::string, XcitArch> table = {
       {"xcit_nano_12_p16_224", {16, 128, 12, 4, 4.0, 1.0, false}},
       {"xcit_tiny_12_p16_224", {16, 192, 12, 4, 4.0, 1.0, true}},
@@ -334,7 +334,7 @@ const std::map<std::string, XcitArch>& rows() {
 }
 
 std::shared_ptr<Backbone> create_xcit(const config::ModelConfig& config) {
-  const XcitArch arch = overridden(rows().at(config.name), config);
+  const XcitArch arch = overridden(xcit_archs().at(config.name), config);
   if (arch.patch_size != 8 && arch.patch_size != 16) {
     throw ConfigError(
         fmt::format("model.arch.patch_size: found {}; XCiT's stem halves the image three or four times: "
@@ -355,7 +355,7 @@ std::shared_ptr<Backbone> create_xcit(const config::ModelConfig& config) {
 }  // namespace
 
 Family xcit_family() {
-  return {"XCiT", "arXiv 2106.09681", config::DropRateRule::kUniform, names_of(rows()), create_xcit};
+  return {"XCiT", "arXiv 2106.09681", config::DropRateRule::kUniform, names_of(xcit_archs()), create_xcit};
 }
 
 }  // namespace cosub::model

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/atomic_file.h"
+#include "common/config/names.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/collective/reduction/step_reduction.h"
@@ -20,15 +21,11 @@ namespace {
 
 constexpr std::int64_t kWarmUp = 2;
 
-struct Measured {
+struct MeasuredReduction {
   std::int64_t bytes = 0;
   config::Reduction kind = config::Reduction::kFast;
   Spread seconds;  // of the slowest rank
 };
-
-const char* name_of(config::Reduction kind) {
-  return kind == config::Reduction::kFast ? "fast" : "ordered";
-}
 
 std::int64_t repeats_of(std::int64_t bytes) {
   return std::clamp<std::int64_t>((std::int64_t{128} << 20) / bytes, 5, 100);
@@ -46,8 +43,8 @@ void check_sum(const at::Tensor& sum, std::int64_t world_size, std::int64_t byte
                                       world_size, wrong.item<std::int64_t>(), sum.numel()));
 }
 
-Measured measure(collective::Communicator& communicator, at::Device device, config::Reduction kind,
-                 std::int64_t bytes) {
+MeasuredReduction measure(collective::Communicator& communicator, at::Device device, config::Reduction kind,
+                          std::int64_t bytes) {
   const std::int64_t size = bytes / static_cast<std::int64_t>(sizeof(float));
   const std::int64_t world_size = communicator.world_size(), repeats = repeats_of(bytes);
   const at::TensorOptions tensor = at::dtype(at::kFloat).device(device);
@@ -81,28 +78,28 @@ double bus_factor(std::int64_t world_size) {
   return 2.0 * static_cast<double>(world_size - 1) / static_cast<double>(world_size);
 }
 
-std::string text(const std::vector<Measured>& results, std::int64_t world_size) {
+std::string text(const std::vector<MeasuredReduction>& results, std::int64_t world_size) {
   std::vector<std::vector<std::string>> rows = {
       {"size", "reduction", "us, min", "median", "max", "algorithm GB/s, min", "median", "max", "bus GB/s"}};
-  for (const Measured& measured : results) {
+  for (const MeasuredReduction& measured : results) {
     const auto bytes = static_cast<double>(measured.bytes);
     const Spread rate = measured.seconds.per(bytes);
     const auto cell = [](double value, int digits) { return fmt::format("{:.{}f}", value, digits); };
-    rows.push_back({format_bytes(bytes), name_of(measured.kind), cell(measured.seconds.min * 1e6, 1),
-                    cell(measured.seconds.median * 1e6, 1), cell(measured.seconds.max * 1e6, 1),
-                    cell(rate.min / 1e9, 3), cell(rate.median / 1e9, 3), cell(rate.max / 1e9, 3),
-                    cell(rate.median * bus_factor(world_size) / 1e9, 3)});
+    rows.push_back({format_bytes(bytes), config::name_of(config::kReductionNames, measured.kind),
+                    cell(measured.seconds.min * 1e6, 1), cell(measured.seconds.median * 1e6, 1),
+                    cell(measured.seconds.max * 1e6, 1), cell(rate.min / 1e9, 3), cell(rate.median / 1e9, 3),
+                    cell(rate.max / 1e9, 3), cell(rate.median * bus_factor(world_size) / 1e9, 3)});
   }
   return table(rows);
 }
 
-nlohmann::json to_json(const std::vector<Measured>& results, std::int64_t world_size,
+nlohmann::json to_json(const std::vector<MeasuredReduction>& results, std::int64_t world_size,
                        const std::string& communicator) {
   nlohmann::json sizes = nlohmann::json::array();
-  for (const Measured& measured : results) {
+  for (const MeasuredReduction& measured : results) {
     const Spread rate = measured.seconds.per(static_cast<double>(measured.bytes));
     sizes.push_back({{"bytes", measured.bytes},
-                     {"reduction", name_of(measured.kind)},
+                     {"reduction", config::name_of(config::kReductionNames, measured.kind)},
                      {"seconds", measured.seconds.json()},
                      {"algorithm_bytes_per_second", rate.json()},
                      {"bus_bytes_per_second", rate.median * bus_factor(world_size)}});
@@ -120,7 +117,7 @@ ExitCode run_bench_allreduce(const BenchAllreduceOptions& options) {
   const auto ranks = collective::connect();
   const train::DeviceChoice choice = train::choose_device(*ranks, options.device);
   collective::Communicator& communicator = *choice.communicator;
-  std::vector<Measured> results;
+  std::vector<MeasuredReduction> results;
   for (std::int64_t bytes = options.from_bytes; bytes <= options.to_bytes; bytes *= 4)
     for (const config::Reduction kind : {config::Reduction::kFast, config::Reduction::kOrdered})
       results.push_back(measure(communicator, choice.device, kind, bytes));

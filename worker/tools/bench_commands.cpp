@@ -6,11 +6,11 @@
 #include <memory>
 #include <string>
 
+#include "common/config/names.h"
 #include "worker/tools/bench_allreduce.h"
 #include "worker/tools/bench_optimizer.h"
 #include "worker/tools/bench_step.h"
 #include "worker/tools/choice.h"
-#include "worker/train/recorded_step.h"
 
 namespace cosub::tools {
 namespace {
@@ -61,8 +61,8 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
   sub.add_option("--drop-rate", stage.model.drop_rate, "the same in every block")
       ->check(CLI::Range(0.0, 0.999))
       ->capture_default_str();
-  add_choice(sub, "--precision", stage.precision, train::kPrecisionNames, "fp32, tf32 or bf16 (fp32)");
-  add_choice(sub, "--loss", stage.cosub.loss, train::kLossNames, "bce or ce (bce)");
+  add_choice(sub, "--precision", stage.precision, config::kPrecisionNames, "fp32, tf32 or bf16 (fp32)");
+  add_choice(sub, "--loss", stage.cosub.loss, config::kLossNames, "bce or ce (bce)");
   sub.add_option("--optimizer", stage.optimizer.name, "adamw, lamb or sgd")
       ->check(CLI::IsMember({"adamw", "lamb", "sgd"}))
       ->capture_default_str();
@@ -72,12 +72,8 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
       ->capture_default_str();
   sub.add_flag("--cuda-graph,!--no-cuda-graph", stage.cuda_graph,
                "a GPU gets a step as one graph (default), or kernel by kernel");
-  add_choice<config::AttentionBackend>(sub, "--attention", stage.attention,
-                                       {{"auto", config::AttentionBackend::kAuto},
-                                        {"flash", config::AttentionBackend::kFlash},
-                                        {"cudnn", config::AttentionBackend::kCudnn},
-                                        {"efficient", config::AttentionBackend::kEfficient}},
-                                       "of a GPU: auto (the fastest), flash, cudnn or efficient (auto)");
+  add_choice(sub, "--attention", stage.attention, config::kAttentionNames,
+             "of a GPU: auto (the fastest), flash, cudnn or efficient (auto)");
   sub.add_flag("--activation-checkpointing", stage.model.activation_checkpointing,
                "branches are computed again in the backward pass");
 }
@@ -89,19 +85,16 @@ void add_exchange(CLI::App& sub, config::StageConfig& stage) {
   sub.add_option("--bucket-mib", exchange.bucket_mib, "of gradients that travel together")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  add_choice<config::Compress>(sub, "--compress", exchange.compress,
-                               {{"none", config::Compress::kNone}, {"bf16", config::Compress::kBf16}},
-                               "none or bf16, which needs --reduction fast (none)");
+  add_choice(sub, "--compress", exchange.compress, config::kCompressNames,
+             "none or bf16, which needs --reduction fast (none)");
   sub.add_flag("--error-feedback", exchange.error_feedback,
                "what rounding to bf16 loses counts in the next step");
   sub.add_option("--sync-batchnorm", stage.sync_batchnorm,
                  "statistics of BatchNorm over the microbatches of so many neighbouring ranks")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  add_choice<config::Reduction>(
-      sub, "--reduction", stage.reduction,
-      {{"ordered", config::Reduction::kOrdered}, {"fast", config::Reduction::kFast}},
-      "ordered (the same bits on any number of ranks) or fast (ordered)");
+  add_choice(sub, "--reduction", stage.reduction, config::kReductionNames,
+             "ordered (the same bits on any number of ranks) or fast (ordered)");
 }
 
 void add_files(CLI::App& sub, BenchStepOptions& options) {

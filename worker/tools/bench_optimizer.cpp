@@ -40,13 +40,13 @@ std::unique_ptr<train::Optimizer> make_optimizer(const std::string& name, const 
   return train::make_optimizer(options, {group}, values);
 }
 
-struct Measured {
+struct MeasuredOptimizer {
   std::string name;
   Spread update, with_average;  // seconds
   double update_bytes = 0, with_average_bytes = 0;
 };
 
-Measured measure(const BenchOptimizerOptions& options, const std::string& name, at::Device device) {
+MeasuredOptimizer measure(const BenchOptimizerOptions& options, const std::string& name, at::Device device) {
   const at::NoGradGuard no_grad;
   const at::TensorOptions tensor = at::dtype(at::kFloat).device(device);
   at::Tensor values = at::randn({options.parameters}, tensor);
@@ -81,9 +81,9 @@ std::vector<std::string> row(const std::string& name, const Spread& seconds, dou
           fmt::format("{:.2f}", seconds.max * 1e3), fmt::format("{:.2f}", bytes / seconds.median / 1e9)};
 }
 
-std::string text(const BenchOptimizerOptions& options, const std::vector<Measured>& results) {
+std::string text(const BenchOptimizerOptions& options, const std::vector<MeasuredOptimizer>& results) {
   std::vector<std::vector<std::string>> rows = {{"", "ms, min", "median", "max", "GB/s"}};
-  for (const Measured& measured : results) {
+  for (const MeasuredOptimizer& measured : results) {
     rows.push_back(row(measured.name, measured.update, measured.update_bytes));
     if (options.ema > 0)
       rows.push_back(row("  with EMA", measured.with_average, measured.with_average_bytes));
@@ -91,9 +91,9 @@ std::string text(const BenchOptimizerOptions& options, const std::vector<Measure
   return table(rows);
 }
 
-nlohmann::json to_json(const BenchOptimizerOptions& options, const std::vector<Measured>& results) {
+nlohmann::json to_json(const BenchOptimizerOptions& options, const std::vector<MeasuredOptimizer>& results) {
   nlohmann::json list = nlohmann::json::array();
-  for (const Measured& measured : results) {
+  for (const MeasuredOptimizer& measured : results) {
     nlohmann::json entry = {{"name", measured.name},
                             {"seconds", measured.update.json()},
                             {"bytes_per_second", measured.update_bytes / measured.update.median}};
@@ -114,11 +114,11 @@ ExitCode run_bench_optimizer(const BenchOptimizerOptions& options) {
   if (ranks->world_size() > 1)
     throw ConfigError(fmt::format("bench optimizer: for one rank; found {}", ranks->world_size()));
   const train::DeviceChoice choice = train::choose_device(*ranks, options.device);
-  std::vector<Measured> results;
+  std::vector<MeasuredOptimizer> results;
   for (const std::string& name : options.optimizers) results.push_back(measure(options, name, choice.device));
   fmt::print("{} parameters on {}, {} thread(s), {} steps; GB/s of what must be read and written\n\n{}",
-             format_count(static_cast<double>(options.parameters)), choice.device.str(), options.threads,
-             options.steps, text(options, results));
+             format_count(options.parameters), choice.device.str(), options.threads, options.steps,
+             text(options, results));
   if (!options.json.empty()) write_file_atomically(options.json, to_json(options, results).dump(1) + "\n");
   return ExitCode::kDone;
 }

@@ -48,9 +48,8 @@ Measured measure(data::TrainLoader& loader, std::int64_t batch, double seconds) 
 
 ExitCode run_data_bench(const DataBenchOptions& options) {
   const config::DataConfig& data = options.data;
-  constexpr std::int64_t kAnyLabel = std::numeric_limits<std::int32_t>::max();
   const std::shared_ptr<const data::Source> source =
-      data::open_source(options.source.get(), options.channels, kAnyLabel);
+      data::open_source(options.source.get(), options.channels, data::kAnyLabel);
   if (source->size() < options.batch) {
     throw ConfigError(fmt::format("--batch {}: there are only {} samples", options.batch, source->size()));
   }

@@ -12,16 +12,14 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/data/pack_image.h"
+#include "worker/data/source.h"
 #include "worker/data/storage/pack_folder.h"
 #include "worker/tools/progress_line.h"
 
 namespace cosub::tools {
 namespace {
 
-constexpr std::size_t kMostNamed = 20;
-constexpr std::int64_t kAnyClass = std::numeric_limits<std::int32_t>::max();
-
-constexpr const char* kFooter =
+constexpr const char* kPackFooter =
     "Writes OUTPUT/000000.tar and so on, each sample as KEY.cls (its class's number) and KEY.jpg, .png, .ppm "
     "or\n"
     ".pgm, their index, and classes.txt. WebDataset's readers read it, too. The same command goes on after "
@@ -49,18 +47,14 @@ void print_bad(const data::PackSummary& summary, const std::filesystem::path& ou
   }
 }
 
-std::string count(std::int64_t number) {
-  return format_count(static_cast<double>(number));
-}
-
 void print_summary(const data::PackSummary& summary, const std::filesystem::path& output, double seconds) {
   const std::string before =
       summary.shards_before > 0 ? fmt::format(" ({} of them there before)", summary.shards_before) : "";
   fmt::print("{} samples in {} shard{}{}, {}: {} as they are, {} re-encoded, {} as pixels, {} left out; {}\n",
-             count(summary.samples()), summary.shards, summary.shards == 1 ? "" : "s", before,
-             format_bytes(static_cast<double>(summary.bytes)), count(summary.as_they_are),
-             count(summary.reencoded), count(summary.pixels),
-             count(static_cast<std::int64_t>(summary.bad.size())), format_duration(seconds));
+             format_count(summary.samples()), summary.shards, summary.shards == 1 ? "" : "s", before,
+             format_bytes(static_cast<double>(summary.bytes)), format_count(summary.as_they_are),
+             format_count(summary.reencoded), format_count(summary.pixels), format_count(summary.bad.size()),
+             format_duration(seconds));
   fmt::print("in a pipeline: {{shards: {}}}\n", std::filesystem::absolute(output).string());
 }
 
@@ -96,7 +90,7 @@ void add_data_pack(CLI::App& data, std::function<ExitCode()>& chosen) {
   sub->add_option("--max-bad-share", pack.max_bad_share, "more bad images than this end it")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  sub->footer(kFooter);
+  sub->footer(kPackFooter);
   sub->callback([options, &chosen] { chosen = [options] { return run_data_pack(*options); }; });
 }
 
@@ -108,7 +102,7 @@ ExitCode run_data_pack(const DataPackOptions& options) {
   double seconds = 0;
   {
     ProgressLine line("pack");
-    const auto source = data::open_source(config, 0, kAnyClass);
+    const auto source = data::open_source(config, 0, data::kAnyLabel);
     summary = data::pack_shards(
         config, *source, pack, [&](std::int64_t index) { return data::pack_image(*source, index, pack); },
         [&](const data::PackProgress& progress) {

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/text.h"
+#include "worker/data/source.h"
 #include "worker/data/storage/class_map.h"
 #include "worker/tools/progress_line.h"
 
@@ -20,10 +21,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Rows = std::vector<std::vector<std::string>>;
 
-constexpr std::size_t kMostNamed = 20;
-constexpr std::int64_t kAnyClass = std::numeric_limits<std::int32_t>::max();
-
-constexpr const char* kFooter =
+constexpr const char* kStatsFooter =
     "Reads every image's header, and decodes --samples of them, drawn at random, for mean and std: those of\n"
     "whole images with values in 0 to 1, each image counting the same whatever its size. They are what\n"
     "data.mean and data.std of a pipeline want. `cosub data verify` decodes all, and so finds every bad "
@@ -66,27 +64,23 @@ std::string name_of(std::int64_t number, const std::vector<std::string>& names) 
                               : fmt::format("class {}", number);
 }
 
-std::string count(std::int64_t number) {
-  return format_count(static_cast<double>(number));
-}
-
 /// "and 3 more" where `count` are more than can be named.
 std::string rest_of(std::int64_t count) {
   const std::int64_t rest = count - static_cast<std::int64_t>(kMostNamed);
-  return rest > 0 ? fmt::format("and {} more\n", format_count(static_cast<double>(rest))) : "";
+  return rest > 0 ? fmt::format("and {} more\n", format_count(rest)) : "";
 }
 
 std::string counts_text(const std::map<std::string, std::int64_t>& counts) {
   std::string text;
   for (const auto& [name, number] : counts)
-    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, count(number));
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, format_count(number));
   return text;
 }
 
 std::string class_text(const Classes& classes, const std::vector<std::string>& names) {
   Rows rows = {{"class", "samples", "name"}};
   const auto add = [&](const char* what, const ClassCount& one) {
-    rows.push_back({what, count(one.samples), name_of(one.number, names)});
+    rows.push_back({what, format_count(one.samples), name_of(one.number, names)});
   };
   add("smallest", classes.smallest());
   add("median", classes.median());
@@ -140,14 +134,14 @@ std::string stats_text(const data::SetStats& stats, const std::vector<std::strin
   std::string text = fmt::format(
       "samples   {}, {} of them unreadable\nclasses   {}, {} of them empty\nformats   {}\nchannels  {}\n"
       "bytes     {} in all\n\n",
-      count(stats.samples), count(static_cast<std::int64_t>(stats.unreadable.size())), count(classes.count),
-      count(classes.num_empty), counts_text(stats.formats), counts_text(stats.channels),
+      format_count(stats.samples), format_count(stats.unreadable.size()), format_count(classes.count),
+      format_count(classes.num_empty), counts_text(stats.formats), counts_text(stats.channels),
       format_bytes(static_cast<double>(stats.total_bytes)));
   text += class_text(classes, names) + "\n" + size_text(stats) + "\n";
   if (stats.pixel_samples > 0) {
     text += fmt::format(
         "pixels of {} whole images, in 0 to 1, each image counting the same:\nmean: {}\nstd: {}\n",
-        count(stats.pixel_samples), numbers_text(stats.mean), numbers_text(stats.std));
+        format_count(stats.pixel_samples), numbers_text(stats.mean), numbers_text(stats.std));
   }
   const std::size_t named = std::min(kMostNamed, stats.unreadable.size());
   if (named > 0) text += "\n";
@@ -189,7 +183,7 @@ void add_data_stats(CLI::App& data, std::function<ExitCode()>& chosen) {
       ->capture_default_str();
   sub->add_option("--threads", options->stats.threads)->check(CLI::PositiveNumber)->capture_default_str();
   sub->add_flag("--json", options->json, "one JSON object instead of tables");
-  sub->footer(kFooter);
+  sub->footer(kStatsFooter);
   sub->callback([options, &chosen] { chosen = [options] { return run_data_stats(*options); }; });
 }
 
@@ -198,7 +192,7 @@ ExitCode run_data_stats(const DataStatsOptions& options) {
   data::SetStats stats;
   {
     ProgressLine line("stats");
-    const auto source = data::open_source(config, 0, kAnyClass);
+    const auto source = data::open_source(config, 0, data::kAnyLabel);
     stats = data::collect_stats(*source, options.stats, [&](std::int64_t done) {
       line.show({.done = done, .of = source->size(), .done_now = done});
     });

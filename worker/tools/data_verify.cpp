@@ -14,9 +14,6 @@
 namespace cosub::tools {
 namespace {
 
-constexpr std::int64_t kAnyLabel =
-    std::numeric_limits<std::int32_t>::max();  // each is checked with its sample
-
 CheckSample make_check(const data::Source& source, std::int64_t classes) {
   struct Buffers {
     data::ByteBuffer stored;
@@ -38,7 +35,7 @@ CheckSample make_check(const data::Source& source, std::int64_t classes) {
 }  // namespace
 
 ExitCode run_data_verify(const DataVerifyOptions& options) {
-  const auto source = data::open_source(options.source.get(), options.channels, kAnyLabel);
+  const auto source = data::open_source(options.source.get(), options.channels, data::kAnyLabel);
   const std::map<std::int64_t, std::string> bad =
       verify_samples(source->size(), options.threads, [&] { return make_check(*source, options.classes); });
   for (const auto& [index, reason] : bad) fmt::print("{}\n", reason);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "common/config/names.h"
 #include "common/config/pipeline.h"
 #include "common/error.h"
 #include "common/random.h"
@@ -25,8 +26,9 @@ namespace {
 
 config::StageFile read_stage(const GradientsOptions& options) {
   config::StageFile file = config::load_stage_file(options.stage_yaml);
-  if (options.reduction == "ordered") file.stage.reduction = config::Reduction::kOrdered;
-  if (options.reduction == "fast") file.stage.reduction = config::Reduction::kFast;
+  if (const auto* reduction = config::value_of(config::kReductionNames, options.reduction)) {
+    file.stage.reduction = *reduction;
+  }
   return file;
 }
 

@@ -7,13 +7,13 @@
 namespace cosub {
 namespace {
 
-struct Arguments {
+struct ForwardArguments {
   tools::ModelArguments model;
   std::filesystem::path input, output, timm_config;
   std::string keep = "all";
 };
 
-void forward(const Arguments& arguments) {
+void forward(const ForwardArguments& arguments) {
   const auto tensors = model::read_tensors(arguments.input);
   const at::Tensor input = tools::float_tensor(tensors, "input", 4, arguments.input);
   const auto backbone = arguments.model.build(input);
@@ -40,7 +40,7 @@ void forward(const Arguments& arguments) {
 }  // namespace
 
 int run_model_forward(int argc, char** argv) {
-  Arguments arguments;
+  ForwardArguments arguments;
   CLI::App app(
       "Logits and features of a model in eval mode.\n"
       "Input file: input [B, C, S, S]. Output file: logits [B, classes], features [B, num_features].",

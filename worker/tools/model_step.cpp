@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "common/config/names.h"
 #include "common/error.h"
 #include "worker/model/tensor_file.h"
 #include "worker/tools/choice.h"
@@ -15,7 +16,7 @@ namespace {
 
 using Tensors = std::map<std::string, at::Tensor>;
 
-struct Arguments {
+struct StepArguments {
   tools::ModelArguments model;
   std::filesystem::path input, output;
   config::CosubConfig cosub;
@@ -52,7 +53,7 @@ model::KeptRows recorded_rows(const Tensors& tensors, std::size_t num_branches,
   return kept;
 }
 
-model::KeptRows kept_rows(const Arguments& arguments, const Tensors& tensors, model::Backbone& backbone,
+model::KeptRows kept_rows(const StepArguments& arguments, const Tensors& tensors, model::Backbone& backbone,
                           std::int64_t images, std::int64_t views) {
   model::ResidualSeam& seam = backbone.seam();
   const auto first = tensors.lower_bound("kept.");
@@ -93,7 +94,7 @@ void add_batch_statistics(model::Backbone& backbone, const at::Tensor& flat, Ten
 }
 
 /// What the input file says of its step holds wherever no option says otherwise.
-void complete(const CLI::App& app, Arguments& arguments) {
+void complete(const CLI::App& app, StepArguments& arguments) {
   const train::RecordedStep recorded =
       train::from_metadata(model::read_metadata(arguments.input), arguments.input.string());
   const auto take = [&app](const char* option, auto& mine, const auto& theirs) {
@@ -112,7 +113,7 @@ void complete(const CLI::App& app, Arguments& arguments) {
                recorded.later_updates);
 }
 
-void step(const Arguments& arguments) {
+void step(const StepArguments& arguments) {
   const Tensors tensors = model::read_tensors(arguments.input);
   const at::ScalarType dtype = arguments.model.float64 ? at::kDouble : at::kFloat;
   const at::Tensor input = tools::float_tensor(tensors, "input", 4, arguments.input).to(dtype);
@@ -164,18 +165,18 @@ constexpr const char* kHelp =
     "BatchNorm,\n"
     "kept.I and scale.I as used.";
 
-void declare(CLI::App& app, Arguments& arguments) {
-  const std::map<std::string, model::DepthMode> depths = {{"fixed", model::DepthMode::kFixed},
-                                                          {"bernoulli", model::DepthMode::kBernoulli}};
+void declare(CLI::App& app, StepArguments& arguments) {
+  const config::Names<model::DepthMode> depths = {{"fixed", model::DepthMode::kFixed},
+                                                  {"bernoulli", model::DepthMode::kBernoulli}};
   arguments.model.declare(app);
   app.add_option("--input", arguments.input, "safetensors file, see above")->required();
   app.add_option("--output", arguments.output, "safetensors file to write; must not exist")->required();
-  tools::add_choice(app, "--loss", arguments.cosub.loss, train::kLossNames, "bce or ce (bce)");
+  tools::add_choice(app, "--loss", arguments.cosub.loss, config::kLossNames, "bce or ce (bce)");
   app.add_option("--lambda", arguments.cosub.lambda, "Weight of the other submodel's prediction, 0 to 1")
       ->check(CLI::Range(0.0, 1.0));
-  tools::add_choice(app, "--bce-reduction", arguments.cosub.bce_reduction, train::kBceReductionNames,
+  tools::add_choice(app, "--bce-reduction", arguments.cosub.bce_reduction, config::kBceReductionNames,
                     "Over classes: mean or sum (mean)");
-  tools::add_choice(app, "--precision", arguments.precision, train::kPrecisionNames,
+  tools::add_choice(app, "--precision", arguments.precision, config::kPrecisionNames,
                     "fp32, tf32 or bf16 (fp32)");
   app.add_flag("--cosub,!--no-cosub", arguments.cosub.enabled,
                "Two views and the cosub loss (default), or one view");
@@ -192,7 +193,7 @@ void declare(CLI::App& app, Arguments& arguments) {
 }  // namespace
 
 int run_model_step(int argc, char** argv) {
-  Arguments arguments;
+  StepArguments arguments;
   CLI::App app(kHelp, "cosub-worker model step");
   declare(app, arguments);
   return tools::run_tool(app, argc, argv, [&] {

@@ -21,8 +21,7 @@ std::string line_of(const std::string& what, const Progress& progress, Bar bar) 
       progress.of > 0 ? static_cast<double>(progress.done) / static_cast<double>(progress.of) : 0.0;
   const std::string drawn = bar == Bar::kNone ? "" : progress_bar(share, bar == Bar::kColour) + " ";
   std::string line = fmt::format("{}  {}{:>3.0f} %  {}/{} {}", what, drawn, std::floor(100 * share),
-                                 format_count(static_cast<double>(progress.done)),
-                                 format_count(static_cast<double>(progress.of)), progress.unit);
+                                 format_count(progress.done), format_count(progress.of), progress.unit);
   if (progress.done_now == 0 || progress.seconds <= 0) return line;
   const double rate = static_cast<double>(progress.done_now) / progress.seconds;
   line += fmt::format("  {} {}/s", rate < 10 ? fmt::format("{:.1f}", rate) : format_count(std::round(rate)),

@@ -2,11 +2,15 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstddef>
 #include <string>
 
 #include "common/config/pipeline.h"
 
 namespace cosub::tools {
+
+/// Bad samples that a command names on the terminal; it counts the others.
+inline constexpr std::size_t kMostNamed = 20;
 
 struct SourceArguments {
   config::SourceConfig source;

@@ -6,20 +6,13 @@
 #include <charconv>
 #include <vector>
 
+#include "common/config/names.h"
 #include "common/error.h"
 
 namespace cosub::train {
 namespace {
 
-const std::map<std::string, bool> kFlagNames = {{"true", true}, {"false", false}};
-
-template <typename Value>
-std::string name_of(const std::map<std::string, Value>& names, Value wanted) {
-  for (const auto& [name, value] : names) {
-    if (value == wanted) return name;
-  }
-  throw std::logic_error("a value without a name");
-}
+const config::Names<bool> kFlagNames = {{"true", true}, {"false", false}};
 
 class Reader {
  public:
@@ -27,12 +20,11 @@ class Reader {
       : metadata_(metadata), where_(where) {}
 
   template <typename Value>
-  void named(const char* key, const std::map<std::string, Value>& names, Value& value) const {
+  void named(const char* key, const config::Names<Value>& names, Value& value) const {
     const std::string* const text = find(key);
     if (text == nullptr) return;
-    const auto found = names.find(*text);
-    if (found != names.end()) {
-      value = found->second;
+    if (const Value* const found = config::value_of(names, *text)) {
+      value = *found;
       return;
     }
     std::vector<std::string> allowed;
@@ -69,13 +61,13 @@ class Reader {
 
 std::map<std::string, std::string> to_metadata(const RecordedStep& step) {
   std::map<std::string, std::string> metadata = {
-      {"cosub", name_of(kFlagNames, step.cosub.enabled)},
-      {"share_stem", name_of(kFlagNames, step.cosub.share_stem)},
-      {"loss", name_of(kLossNames, step.cosub.loss)},
+      {"cosub", config::name_of(kFlagNames, step.cosub.enabled)},
+      {"share_stem", config::name_of(kFlagNames, step.cosub.share_stem)},
+      {"loss", config::name_of(config::kLossNames, step.cosub.loss)},
       {"lambda", fmt::format("{}", step.cosub.lambda)},
-      {"bce_reduction", name_of(kBceReductionNames, step.cosub.bce_reduction)},
-      {"targets", name_of(kTargetsNames, step.cosub.targets)},
-      {"precision", name_of(kPrecisionNames, step.precision)},
+      {"bce_reduction", config::name_of(config::kBceReductionNames, step.cosub.bce_reduction)},
+      {"targets", config::name_of(config::kTargetsNames, step.cosub.targets)},
+      {"precision", config::name_of(config::kPrecisionNames, step.precision)},
       {"later_updates", std::to_string(step.later_updates)}};
   if (!step.model.empty()) metadata["model"] = step.model;
   return metadata;
@@ -87,11 +79,11 @@ RecordedStep from_metadata(const std::map<std::string, std::string>& metadata, c
   if (const std::string* const model = reader.find("model")) step.model = *model;
   reader.named("cosub", kFlagNames, step.cosub.enabled);
   reader.named("share_stem", kFlagNames, step.cosub.share_stem);
-  reader.named("loss", kLossNames, step.cosub.loss);
+  reader.named("loss", config::kLossNames, step.cosub.loss);
   reader.number("lambda", step.cosub.lambda, 1.0);
-  reader.named("bce_reduction", kBceReductionNames, step.cosub.bce_reduction);
-  reader.named("targets", kTargetsNames, step.cosub.targets);
-  reader.named("precision", kPrecisionNames, step.precision);
+  reader.named("bce_reduction", config::kBceReductionNames, step.cosub.bce_reduction);
+  reader.named("targets", config::kTargetsNames, step.cosub.targets);
+  reader.named("precision", config::kPrecisionNames, step.precision);
   reader.number("later_updates", step.later_updates, std::int64_t{1} << 40);
   return step;
 }

@@ -9,16 +9,6 @@
 
 namespace cosub::train {
 
-inline const std::map<std::string, config::LossKind> kLossNames = {{"bce", config::LossKind::kBce},
-                                                                   {"ce", config::LossKind::kCe}};
-inline const std::map<std::string, config::BceReduction> kBceReductionNames = {
-    {"mean", config::BceReduction::kMean}, {"sum", config::BceReduction::kSum}};
-inline const std::map<std::string, config::Targets> kTargetsNames = {
-    {"soft", config::Targets::kSoft}, {"binarize", config::Targets::kBinarize}};
-inline const std::map<std::string, config::Precision> kPrecisionNames = {{"fp32", config::Precision::kFp32},
-                                                                         {"tf32", config::Precision::kTf32},
-                                                                         {"bf16", config::Precision::kBf16}};
-
 struct RecordedStep {
   std::string model;          // config.json in timm's format; empty: not said
   config::CosubConfig cosub;  // enabled, share_stem, loss, lambda (of that step), bce_reduction, targets

@@ -123,8 +123,8 @@ void Trainer::build_model() {
   std::int64_t parameters = 0;  // without the padding between them
   for (const Slot& slot : state_->parameters()) parameters += slot.numel;
   if (job_.is_root()) {
-    spdlog::info("model {}: {} parameters; initial weights: {}", stage.model.name,
-                 format_count(static_cast<double>(parameters)), origin);
+    spdlog::info("model {}: {} parameters; initial weights: {}", stage.model.name, format_count(parameters),
+                 origin);
   }
 }
 

@@ -16,15 +16,13 @@
 #include "worker/data/storage/build_shard_index.h"
 #include "worker/data/storage/shard_source.h"
 
-namespace cosub::data::testing {
+namespace cosub::testing {
 
-inline std::string bytes_of(const Source& source, std::int64_t index) {
-  ByteBuffer buffer;
-  const StoredImage stored = source.read(index, buffer);
+inline std::string bytes_of(const data::Source& source, std::int64_t index) {
+  data::ByteBuffer buffer;
+  const data::StoredImage stored = source.read(index, buffer);
   return {stored.bytes.begin(), stored.bytes.end()};
 }
-
-using cosub::testing::error_of;
 
 class ShardFolder : public ::testing::Test {
  protected:
@@ -49,14 +47,15 @@ class ShardFolder : public ::testing::Test {
     pack("000.tar", "a.cls a.jpg b.json b.png");
     pack("001.tar", "c.jpeg c.cls");
   }
-  IndexSummary index(const IndexOptions& options = {}, const std::string& shards = "{000..001}.tar") {
-    return build_shard_index(shards_to_index({folder_ / shards}), options, nullptr);
+  data::IndexSummary index(const data::IndexOptions& options = {},
+                           const std::string& shards = "{000..001}.tar") {
+    return data::build_shard_index(shards_to_index({folder_ / shards}), options, nullptr);
   }
-  std::unique_ptr<Source> open_shards(std::int64_t classes = 3, std::int64_t limit = 0) {
-    return open_shard_source({.shards = {folder_ / "{000..001}.tar"}, .limit = limit}, 3, classes);
+  std::unique_ptr<data::Source> open_shards(std::int64_t classes = 3, std::int64_t limit = 0) {
+    return data::open_shard_source({.shards = {folder_ / "{000..001}.tar"}, .limit = limit}, 3, classes);
   }
 
-  cosub::testing::TemporaryFolder folder_;
+  TemporaryFolder folder_;
 };
 
-}  // namespace cosub::data::testing
+}  // namespace cosub::testing

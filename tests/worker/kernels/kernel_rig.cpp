@@ -5,23 +5,23 @@
 #include "tests/support/emulated_kernels.h"
 #include "worker/collective/communicator.h"
 
-namespace cosub::kernels::testing {
+namespace cosub::testing {
 
 void KernelTest::SetUp() {
   if (GetParam() == Where::kEmulated) {
-    kernels_ = cosub::testing::emulated_kernels();
-    return set_kernels(kernels_);
+    kernels_ = emulated_kernels();
+    return kernels::set_kernels(kernels_);
   }
   if (!collective::gpu_present()) GTEST_SKIP() << "the kernels were not run on a GPU: this host has none";
   ASSERT_NE(dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << dlerror();
-  ASSERT_TRUE(load_kernels()) << "lib/libcosub_kernels.so was not built (COSUB_WITH_KERNELS)";
-  kernels_ = loaded_kernels();
+  ASSERT_TRUE(kernels::load_kernels()) << "lib/libcosub_kernels.so was not built (COSUB_WITH_KERNELS)";
+  kernels_ = kernels::loaded_kernels();
   device_ = at::Device(at::kCUDA, 0);
 }
 
 void KernelTest::TearDown() {
-  set_kernels(nullptr);
-  cosub::testing::set_backwards(false);
+  kernels::set_kernels(nullptr);
+  set_backwards(false);
 }
 
 at::Tensor KernelTest::numbers(at::IntArrayRef sizes, std::int64_t seed, at::ScalarType dtype) const {
@@ -36,30 +36,21 @@ at::Tensor KernelTest::rows(const std::vector<std::int64_t>& values) const {
 }
 
 at::Tensor KernelTest::scratch(std::int64_t lines, std::int64_t channels, std::int64_t sums) const {
-  return at::full({column_scratch(lines, channels, sums)}, NAN, floats());
+  return at::full({kernels::column_scratch(lines, channels, sums)}, NAN, floats());
 }
 
 void KernelTest::in_any_order(const at::Tensor& result, const std::function<void()>& call) const {
   call();
   const at::Tensor first = result.clone();
-  cosub::testing::set_backwards(true);
+  set_backwards(true);
   call();
-  cosub::testing::set_backwards(false);
+  set_backwards(false);
   EXPECT_TRUE(at::equal(result.view(at::kByte), first.view(at::kByte)))
       << "other numbers when it runs again, or in another order of threads";
-}
-
-double distance(const at::Tensor& a, const at::Tensor& b) {
-  EXPECT_EQ(a.sizes(), b.sizes());
-  if (a.numel() == 0) return 0;
-  const at::Tensor wide = b.to(at::kCPU, at::kDouble), difference = a.to(at::kCPU, at::kDouble) - wide;
-  const double length = wide.norm().item<double>();
-  const double found = difference.norm().item<double>() / (length > 0 ? length : 1);
-  return std::isnan(found) ? INFINITY : found;
 }
 
 std::string name_of(const ::testing::TestParamInfo<Where>& info) {
   return info.param == Where::kEmulated ? "Emulated" : "OnGpu";
 }
 
-}  // namespace cosub::kernels::testing
+}  // namespace cosub::testing

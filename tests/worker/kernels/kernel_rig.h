@@ -8,9 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/distance.h"
 #include "worker/kernels/kernels.h"
 
-namespace cosub::kernels::testing {
+namespace cosub::testing {
 
 enum class Where { kEmulated, kGpu };
 
@@ -19,7 +20,7 @@ class KernelTest : public ::testing::TestWithParam<Where> {
   void SetUp() override;  // the kernels are loaded_kernels() while the test runs
   void TearDown() override;
 
-  const Kernels& kernels() const { return *kernels_; }
+  const kernels::Kernels& kernels() const { return *kernels_; }
   at::Device device() const { return device_; }
   at::TensorOptions floats() const { return at::dtype(at::kFloat).device(device_); }
   /// Reproducible numbers on the device; for `seed` other ones.
@@ -33,23 +34,19 @@ class KernelTest : public ::testing::TestWithParam<Where> {
   void in_any_order(const at::Tensor& result, const std::function<void()>& call) const;
 
  private:
-  const Kernels* kernels_ = nullptr;
+  const kernels::Kernels* kernels_ = nullptr;
   at::Device device_ = at::kCPU;
 };
 
-/// |a - b| / |b|, L2, in float64; 0 where both are empty.
-double distance(const at::Tensor& a, const at::Tensor& b);
-
-inline Dtype dtype_of(at::ScalarType type) {
-  return type == at::kFloat ? Dtype::kFloat32 : Dtype::kBfloat16;
+inline kernels::Dtype dtype_of(at::ScalarType type) {
+  return type == at::kFloat ? kernels::Dtype::kFloat32 : kernels::Dtype::kBfloat16;
 }
 
 std::string name_of(const ::testing::TestParamInfo<Where>& info);
 
-}  // namespace cosub::kernels::testing
+}  // namespace cosub::testing
 
-#define COSUB_EMULATED_AND_ON_GPU(suite)                                                  \
-  INSTANTIATE_TEST_SUITE_P(Kernels, suite,                                                \
-                           ::testing::Values(::cosub::kernels::testing::Where::kEmulated, \
-                                             ::cosub::kernels::testing::Where::kGpu),     \
-                           ::cosub::kernels::testing::name_of)
+#define COSUB_EMULATED_AND_ON_GPU(suite)                                                                    \
+  INSTANTIATE_TEST_SUITE_P(                                                                                 \
+      Kernels, suite, ::testing::Values(::cosub::testing::Where::kEmulated, ::cosub::testing::Where::kGpu), \
+      ::cosub::testing::name_of)

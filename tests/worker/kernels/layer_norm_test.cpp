@@ -11,12 +11,12 @@ using Rows = std::vector<std::int64_t>;
 constexpr double kEps = 1e-6;
 
 /// Of one shape: what the kernels gave and what float64 gives.
-struct Case {
+struct NormCase {
   std::int64_t num_rows, positions, channels;
   Rows rows;
   bool all = false;
 };
-const std::vector<Case> kCases = {
+const std::vector<NormCase> kNormCases = {
     {3, 1, 192, {1}},      {5, 7, 384, {4, 0, 3}}, {2, 3, 1000, {0, 1}},
     {4, 2, 30, {2, 1}},    {3, 70, 33, {0, 2}},    {3, 5, 192, {}},
     {6, 3, 384, {}, true}, {1, 1, 1, {0}},         {300, 3, 8, {}, true},
@@ -28,7 +28,7 @@ class LayerNormTest : public testing::KernelTest {
     at::Tensor x, weight, bias, rows, y, mean, rstd, kept;
   };
 
-  Values forward(const Case& shape, at::ScalarType dtype) const {
+  Values forward(const NormCase& shape, at::ScalarType dtype) const {
     Values v;
     v.x = numbers({shape.num_rows, shape.positions, shape.channels}, 1) + 3.0;
     v.weight = numbers({shape.channels}, 2) + 1.0;
@@ -109,7 +109,7 @@ class LayerNormTest : public testing::KernelTest {
 };
 
 TEST_P(LayerNormTest, ForwardIsThatOfFloat64) {
-  for (const Case& shape : kCases) {
+  for (const NormCase& shape : kNormCases) {
     EXPECT_LT(distance(forward(shape, at::kFloat).y, exact(forward(shape, at::kFloat)).y), 2e-6);
     const Values v = forward(shape, at::kBFloat16);
     EXPECT_LT(distance(v.y, exact(v).y.detach().to(at::kBFloat16)), 3e-4) << "rounded once, to the nearest";
@@ -117,7 +117,7 @@ TEST_P(LayerNormTest, ForwardIsThatOfFloat64) {
 }
 
 TEST_P(LayerNormTest, GradientsAreThoseOfFloat64) {
-  for (const Case& shape : kCases) {
+  for (const NormCase& shape : kNormCases) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       const Values v = forward(shape, dtype);
       const at::Tensor d_y = numbers(v.y.sizes(), 4, dtype), zeros = at::zeros_like(v.x);
@@ -134,7 +134,7 @@ TEST_P(LayerNormTest, GradientsAreThoseOfFloat64) {
 }
 
 TEST_P(LayerNormTest, GradientIsAddedInPlaceToTheKeptRowsOnly) {
-  const Case shape = {5, 7, 384, {4, 0, 3}};
+  const NormCase shape = {5, 7, 384, {4, 0, 3}};
   const Values v = forward(shape, at::kFloat);
   const at::Tensor d_y = numbers(v.y.sizes(), 4), before = numbers(v.x.sizes(), 5);
   const Gradients alone = backward(v, d_y, at::zeros_like(v.x), false),
@@ -144,7 +144,7 @@ TEST_P(LayerNormTest, GradientIsAddedInPlaceToTheKeptRowsOnly) {
 }
 
 TEST_P(LayerNormTest, ACopyOfTheRowsServesTheGradientAsWell) {
-  for (const Case& shape : kCases) {
+  for (const NormCase& shape : kNormCases) {
     const Values v = forward(shape, at::kFloat);
     EXPECT_TRUE(at::equal(v.kept, v.rows.defined() ? v.x.index_select(0, v.rows) : v.x));
     const at::Tensor d_y = numbers(v.y.sizes(), 4), before = numbers(v.x.sizes(), 5);

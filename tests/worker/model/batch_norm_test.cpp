@@ -8,9 +8,12 @@
 #include <thread>
 
 #include "common/error.h"
+#include "tests/support/distance.h"
 
 namespace cosub::model {
 namespace {
+
+using testing::distance;
 
 struct Gradients {
   at::Tensor y, x, weight, bias;
@@ -30,10 +33,6 @@ void to_double(BatchNorm2d& layer) {
   for (at::Tensor* tensor : {&layer.weight, &layer.bias, &layer.running_mean, &layer.running_var}) {
     tensor->set_data(tensor->to(at::kDouble));
   }
-}
-
-double distance(const at::Tensor& ours, const at::Tensor& reference) {
-  return ((ours.to(at::kDouble) - reference).norm() / reference.norm()).item<double>();
 }
 
 struct Fixture {

@@ -12,7 +12,7 @@
 namespace cosub::model {
 namespace {
 
-using kernels::testing::distance;
+using testing::distance;
 using Rows = std::vector<std::int64_t>;
 using Tensors = std::vector<at::Tensor>;
 
@@ -37,7 +37,7 @@ class AutocastOn {
   at::DeviceType type_;
 };
 
-class BranchRows : public kernels::testing::KernelTest {
+class BranchRows : public testing::KernelTest {
  protected:
   /// {x, weight, bias, gamma}
   Tensors inputs() const {
@@ -132,7 +132,7 @@ TEST_P(BranchRows, TakesOnlyWhatTheKernelsTake) {
   EXPECT_FALSE(norms_rows(in[0], norm));
 }
 
-class MlpByKernels : public kernels::testing::KernelTest {
+class MlpByKernels : public testing::KernelTest {
  protected:
   Tensors inputs(at::Device where, at::ScalarType dtype) const {
     Tensors in;
@@ -175,7 +175,7 @@ TEST_P(MlpByKernels, InBfloat16ErrsLittleMoreThanAutocast) {
 }
 
 /// A step's logits and gradients of small models, with and without the kernels.
-class ModelByKernels : public kernels::testing::KernelTest {
+class ModelByKernels : public testing::KernelTest {
  protected:
   Tensors step(Backbone& model, bool drops) const {
     Pass pass;

@@ -7,7 +7,9 @@
 #include <functional>
 #include <vector>
 
-namespace cosub::model::testing {
+#include "tests/support/distance.h"
+
+namespace cosub::testing {
 
 using Product = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 
@@ -51,9 +53,4 @@ inline Result run(const Product& product, const std::vector<at::Tensor>& values,
   return result;
 }
 
-/// |a - b| / |b|, L2
-inline double distance(const at::Tensor& a, const at::Tensor& b) {
-  return ((a.to(at::kDouble) - b.to(at::kDouble)).norm() / b.to(at::kDouble).norm()).item<double>();
-}
-
-}  // namespace cosub::model::testing
+}  // namespace cosub::testing

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "tests/support/distance.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/worker/collective/mpi_world.h"
 #include "tests/worker/train/toy_stage.h"
@@ -16,6 +17,7 @@
 namespace cosub::train {
 namespace {
 
+using testing::distance;
 using ::testing::HasSubstr;
 using testing::world;
 
@@ -24,10 +26,6 @@ struct Outcome {
   double loss = 0;
   at::Tensor gradients, values;  // values: parameters, as they were, and running statistics
 };
-
-double distance(const at::Tensor& found, const at::Tensor& expected) {
-  return ((found - expected).norm() / expected.norm()).item<double>();
-}
 
 class SyncBatchnorm : public ::testing::Test {
  protected:

@@ -19,8 +19,8 @@ using std::chrono::steady_clock;
 constexpr std::chrono::seconds kHelloLimit(5);
 constexpr std::size_t kSpareConnections = 64;  // beyond one for each rank: those that have not said hello
 
-struct Connection {
-  explicit Connection(tcp::socket from) : socket(std::move(from)), hello_limit(socket.get_executor()) {}
+struct HubConnection {
+  explicit HubConnection(tcp::socket from) : socket(std::move(from)), hello_limit(socket.get_executor()) {}
   tcp::socket socket;
   asio::steady_timer hello_limit;
   FrameSender sender;
@@ -76,12 +76,12 @@ class Hub final : public SideHub {
       }
       if (num_connections_ >= setup_.hosts.size() + kSpareConnections) continue;  // closes it
       prepare(socket);
-      asio::co_spawn(acceptor_.get_executor(), serve(std::make_shared<Connection>(std::move(socket))),
+      asio::co_spawn(acceptor_.get_executor(), serve(std::make_shared<HubConnection>(std::move(socket))),
                      asio::detached);
     }
   }
 
-  asio::awaitable<void> serve(std::shared_ptr<Connection> connection) {
+  asio::awaitable<void> serve(std::shared_ptr<HubConnection> connection) {
     ++num_connections_;
     connection->hello_limit.expires_after(kHelloLimit);
     connection->hello_limit.async_wait([connection](error_code cancelled) {
@@ -99,7 +99,7 @@ class Hub final : public SideHub {
     --num_connections_;
   }
 
-  asio::awaitable<void> listen_to(std::int64_t rank, std::shared_ptr<Connection> connection) {
+  asio::awaitable<void> listen_to(std::int64_t rank, std::shared_ptr<HubConnection> connection) {
     auto& current = by_rank_[rank];
     if (current) close_quietly(current->socket);  // it has come anew
     current = connection;
@@ -157,7 +157,7 @@ class Hub final : public SideHub {
   const SideSetup setup_;
   tcp::acceptor acceptor_;
   asio::steady_timer ticker_;
-  std::map<std::int64_t, std::shared_ptr<Connection>> by_rank_;
+  std::map<std::int64_t, std::shared_ptr<HubConnection>> by_rank_;
   std::size_t num_connections_ = 0;
   bool has_refused_ = false;
   mutable std::mutex mutex_;

@@ -18,8 +18,8 @@ constexpr std::chrono::seconds kConnectLimit(3);
 constexpr int kLongestPause = 16;       // periods
 constexpr int kPatienceInPeriods = 10;  // without a board: the connection may lead nowhere
 
-struct Connection {
-  explicit Connection(asio::io_context& context) : socket(context) {}
+struct PeerConnection {
+  explicit PeerConnection(asio::io_context& context) : socket(context) {}
   tcp::socket socket;
   FrameSender sender;
 };
@@ -64,7 +64,7 @@ class Peer final : public SideEnd {
 
   /// Until the connection ends; true when a board came over it.
   asio::awaitable<bool> talk_to(tcp::endpoint endpoint) {
-    const auto connection = std::make_shared<Connection>(context_);
+    const auto connection = std::make_shared<PeerConnection>(context_);
     asio::steady_timer limit(context_, kConnectLimit);
     limit.async_wait([connection](error_code cancelled) {
       if (!cancelled) close_quietly(connection->socket);
@@ -85,7 +85,7 @@ class Peer final : public SideEnd {
     co_return heard;
   }
 
-  asio::awaitable<bool> read_boards(Connection& connection) {
+  asio::awaitable<bool> read_boards(PeerConnection& connection) {
     const std::size_t num_ranks = setup_.hosts.size();
     for (bool heard = false;; heard = true) {
       const auto payload = co_await read_payload(connection.socket, most_bytes_of_board(num_ranks));
@@ -129,7 +129,7 @@ class Peer final : public SideEnd {
   const std::uint16_t port_;
   asio::io_context& context_;
   asio::steady_timer ticker_, pause_;
-  std::shared_ptr<Connection> current_;
+  std::shared_ptr<PeerConnection> current_;
   steady_clock::time_point connected_at_{};
   mutable std::mutex mutex_;
   RemoteBoard remote_;  // guarded by mutex_, as is the next

@@ -40,7 +40,7 @@ void fill(const Warp& warp, std::int64_t channels, std::int64_t count, std::uint
 }
 
 /// What one thread keeps for one image after another.
-struct Buffers {
+struct AffineBuffers {
   BorderedPixels pixels;
   std::vector<double> x, y;
 };
@@ -55,7 +55,7 @@ double rounded(double value) {
 }  // namespace
 
 void transform(Image& image, const AffineMap& map, const Warp& warp, Image& scratch) {
-  thread_local Buffers buffers;
+  thread_local AffineBuffers buffers;
   std::vector<double>&x = buffers.x, &y = buffers.y;
   const std::int64_t width = image.width, channels = image.channels;
   buffers.pixels.assign(image);

@@ -80,7 +80,7 @@ void pad(const std::uint8_t* row, std::int64_t size, std::int64_t channels, std:
 }
 
 /// What one thread keeps for one image after another.
-struct Buffers {
+struct BlurBuffers {
   std::vector<std::uint32_t> sums;
   std::vector<std::uint8_t> padded;
   std::vector<const std::uint8_t*> lines;
@@ -92,7 +92,7 @@ void gaussian_blur(Image& image, double sigma, Image& scratch) {
   if (sigma <= 0) return;
   const Box box = make_box(sigma);
   const std::int64_t size = image.row_bytes(), reach = box.radius + 1;
-  thread_local Buffers buffers;
+  thread_local BlurBuffers buffers;
   auto& [sums, padded, lines] = buffers;
   sums.resize(size);
   padded.resize(size + 2 * reach * image.channels);

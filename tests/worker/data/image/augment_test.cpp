@@ -192,16 +192,16 @@ TEST(RandAugment, ErrorsNameTheSection) {
 }
 
 /// One large image, so that every box and crop fits and rounding does not show.
-constexpr std::int64_t kHeight = 4000, kWidth = 6000;
+constexpr std::int64_t kLargeHeight = 4000, kLargeWidth = 6000;
 
 struct Shares {
   std::vector<double> area, log_ratio, top, left;  // of the image, width / height, of the room there is
   void add(const Region& region) {
     const auto height = static_cast<double>(region.height), width = static_cast<double>(region.width);
-    area.push_back(height * width / (kHeight * kWidth));
+    area.push_back(height * width / (kLargeHeight * kLargeWidth));
     log_ratio.push_back(std::log(width / height));
-    top.push_back((static_cast<double>(region.top) + 0.5) / (kHeight - height + 1));
-    left.push_back((static_cast<double>(region.left) + 0.5) / (kWidth - width + 1));
+    top.push_back((static_cast<double>(region.top) + 0.5) / (kLargeHeight - height + 1));
+    left.push_back((static_cast<double>(region.left) + 0.5) / (kLargeWidth - width + 1));
   }
 };
 
@@ -212,8 +212,8 @@ TEST(RandomErasing, AreaAspectAndPlaceAreUniform) {
   config.min_aspect = 0.5;
   Shares shares;
   std::set<std::uint64_t> noises;
-  for (const auto& boxes :
-       draw_many([&](KeyedRandom& random) { return draw_erasing(config, kHeight, kWidth, random); })) {
+  for (const auto& boxes : draw_many(
+           [&](KeyedRandom& random) { return draw_erasing(config, kLargeHeight, kLargeWidth, random); })) {
     ASSERT_LE(boxes.size(), 1u);
     for (const ErasedBox& box : boxes) {
       shares.add(box.region);
@@ -236,8 +236,8 @@ TEST(RandomErasing, SeveralBoxesShareTheArea) {
   config.min_count = 2;
   config.max_count = 4;
   std::map<std::size_t, Shares> by_count;
-  for (const auto& boxes :
-       draw_many([&](KeyedRandom& random) { return draw_erasing(config, kHeight, kWidth, random); })) {
+  for (const auto& boxes : draw_many(
+           [&](KeyedRandom& random) { return draw_erasing(config, kLargeHeight, kLargeWidth, random); })) {
     for (const ErasedBox& box : boxes) by_count[boxes.size()].add(box.region);
   }
   ASSERT_EQ(by_count.size(), 3u);
@@ -286,7 +286,7 @@ TEST(RandomErasing, OnlyTheBoxChanges) {
 TEST(RandomResizedCrop, AreaRatioAndPlaceAreUniform) {
   Shares shares;
   for (const Region& region : draw_many([](KeyedRandom& random) {
-         return draw_random_resized_crop(kHeight, kWidth, 0.08, 0.4, 3.0 / 4, 4.0 / 3, random);
+         return draw_random_resized_crop(kLargeHeight, kLargeWidth, 0.08, 0.4, 3.0 / 4, 4.0 / 3, random);
        })) {
     shares.add(region);
   }

@@ -8,7 +8,7 @@
 #include "common/error.h"
 #include "worker/data/image/decode.h"
 
-namespace cosub::data::testing {
+namespace cosub::testing {
 
 using Bytes = std::vector<std::uint8_t>;
 
@@ -16,10 +16,10 @@ inline Bytes bytes_of(const std::string& text) {
   return {text.begin(), text.end()};
 }
 
-inline Image decode_whole(const Bytes& bytes, std::int64_t channels) {
-  const ImageInfo info = read_info(bytes);
-  Image image;
-  decode(bytes, {0, 0, info.height, info.width}, channels, image);
+inline data::Image decode_whole(const Bytes& bytes, std::int64_t channels) {
+  const data::ImageInfo info = data::read_info(bytes);
+  data::Image image;
+  data::decode(bytes, {0, 0, info.height, info.width}, channels, image);
   return image;
 }
 
@@ -32,4 +32,4 @@ inline std::string data_error(const Bytes& bytes) {
   return "no DataError";
 }
 
-}  // namespace cosub::data::testing
+}  // namespace cosub::testing

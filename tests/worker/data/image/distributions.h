@@ -9,7 +9,7 @@
 #include <functional>
 #include <vector>
 
-namespace cosub::data::testing {
+namespace cosub::testing {
 
 /// Kolmogorov and Smirnov's test against a continuous distribution function.
 inline ::testing::AssertionResult is_distributed(std::vector<double> values,
@@ -45,4 +45,4 @@ inline ::testing::AssertionResult comes_up(std::size_t hits, std::size_t tries, 
   return ::testing::AssertionFailure() << hits << " of " << tries << ", expected " << n * probability;
 }
 
-}  // namespace cosub::data::testing
+}  // namespace cosub::testing

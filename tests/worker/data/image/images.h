@@ -8,16 +8,16 @@
 #include "common/random.h"
 #include "worker/data/image/image.h"
 
-namespace cosub::data::testing {
+namespace cosub::testing {
 
-inline Image make_photograph(std::int64_t height, std::int64_t width, std::int64_t channels,
-                             std::uint64_t seed = 1) {
+inline data::Image make_photograph(std::int64_t height, std::int64_t width, std::int64_t channels,
+                                   std::uint64_t seed = 1) {
   KeyedRandom random(seed, Purpose::kTest, 0, 0);
   double waves[3][4];
   for (auto& wave : waves) {
     for (double& value : wave) value = random.uniform();
   }
-  Image image;
+  data::Image image;
   image.reshape(height, width, channels);
   std::uint32_t noise = random.next_u32() | 1u;
   for (std::int64_t y = 0; y < height; ++y) {
@@ -36,8 +36,8 @@ inline Image make_photograph(std::int64_t height, std::int64_t width, std::int64
 }
 
 /// The region's pixels, copied.
-inline Image part(const Image& image, const Region& region) {
-  Image out;
+inline data::Image part(const data::Image& image, const data::Region& region) {
+  data::Image out;
   out.reshape(region.height, region.width, image.channels);
   for (std::int64_t y = 0; y < region.height; ++y) {
     const std::uint8_t* from = image.row(region.top + y) + region.left * image.channels;
@@ -46,13 +46,13 @@ inline Image part(const Image& image, const Region& region) {
   return out;
 }
 
-inline bool same_pixels(const Image& a, const Image& b) {
+inline bool same_pixels(const data::Image& a, const data::Image& b) {
   return a.height == b.height && a.width == b.width && a.channels == b.channels &&
          std::equal(a.row(0), a.row(a.height), b.row(0));
 }
 
-inline Region draw_region(const Image& image, KeyedRandom& random) {
-  Region region;
+inline data::Region draw_region(const data::Image& image, KeyedRandom& random) {
+  data::Region region;
   region.height = 1 + static_cast<std::int64_t>(random.uniform_int(image.height));
   region.width = 1 + static_cast<std::int64_t>(random.uniform_int(image.width));
   region.top = static_cast<std::int64_t>(random.uniform_int(image.height - region.height + 1));
@@ -60,4 +60,4 @@ inline Region draw_region(const Image& image, KeyedRandom& random) {
   return region;
 }
 
-}  // namespace cosub::data::testing
+}  // namespace cosub::testing

@@ -99,7 +99,7 @@ std::vector<std::uint16_t> values_of(const Mask& mask) {
   return {mask.values.begin(), mask.values.begin() + mask.size()};
 }
 
-std::string data_error(const Bytes& bytes) {
+std::string mask_error(const Bytes& bytes) {
   try {
     Mask mask;
     decode_mask(bytes, mask);
@@ -166,7 +166,7 @@ TEST(DecodeMask, RowsAreFoundByTheirWidth) {
 
 TEST(DecodeMask, ColoursAndAlphaAreRefusedWithWhatIsExpected) {
   const auto refusal = [](int color_type, int bit_depth, int channels) {
-    return data_error(write_png({.color_type = color_type, .bit_depth = bit_depth}, 2, 2,
+    return mask_error(write_png({.color_type = color_type, .bit_depth = bit_depth}, 2, 2,
                                 std::vector<std::uint16_t>(4 * channels)));
   };
   EXPECT_THAT(refusal(PNG_COLOR_TYPE_RGB, 8, 3),
@@ -179,25 +179,25 @@ TEST(DecodeMask, ColoursAndAlphaAreRefusedWithWhatIsExpected) {
 
 TEST(DecodeMask, OtherFilesAreNamedForWhatTheyAre) {
   const Image image = testing::make_photograph(8, 8, 1);
-  EXPECT_THAT(data_error(encode_jpeg(image)), HasSubstr("a mask is a PNG of class numbers; this is a JPEG"));
-  EXPECT_THAT(data_error(encode_pnm(image)), HasSubstr("this is a PPM or PGM"));
-  EXPECT_THAT(data_error({'I', 'I', '*', 0}), HasSubstr("this is a TIFF"));
-  EXPECT_THAT(data_error({}), HasSubstr("this is an empty file"));
+  EXPECT_THAT(mask_error(encode_jpeg(image)), HasSubstr("a mask is a PNG of class numbers; this is a JPEG"));
+  EXPECT_THAT(mask_error(encode_pnm(image)), HasSubstr("this is a PPM or PGM"));
+  EXPECT_THAT(mask_error({'I', 'I', '*', 0}), HasSubstr("this is a TIFF"));
+  EXPECT_THAT(mask_error({}), HasSubstr("this is an empty file"));
 }
 
 TEST(DecodeMask, DamageIsAnError) {
   const Bytes whole = encode_png(testing::make_photograph(40, 40, 1));
   Bytes bytes = whole;
   bytes[bytes.size() / 2] ^= 0x10;
-  EXPECT_THAT(data_error(bytes), HasSubstr("PNG: "));
+  EXPECT_THAT(mask_error(bytes), HasSubstr("PNG: "));
   for (std::size_t size = 4; size < whole.size(); size += 5) {
-    EXPECT_THAT(data_error({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)}),
+    EXPECT_THAT(mask_error({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)}),
                 HasSubstr("cut short"))
         << size;
   }
   bytes = whole;
   bytes[4] = '\n';  // as a transfer in text mode leaves it
-  EXPECT_THAT(data_error(bytes), HasSubstr("PNG: "));
+  EXPECT_THAT(mask_error(bytes), HasSubstr("PNG: "));
 }
 
 TEST(DecodeMask, AbsurdSizesAreRefusedFromTheHeader) {
@@ -206,7 +206,7 @@ TEST(DecodeMask, AbsurdSizesAreRefusedFromTheHeader) {
   bytes[kWidth + 1] = bytes[kHeight + 1] = 1;
   const auto crc = static_cast<std::uint32_t>(crc32(0, bytes.data() + kType, kCrc - kType));
   for (int i = 0; i < 4; ++i) bytes[kCrc + i] = static_cast<std::uint8_t>(crc >> (24 - 8 * i));
-  EXPECT_THAT(data_error(bytes), HasSubstr("announces 65537 x 65537 pixels; at most 178956970"));
+  EXPECT_THAT(mask_error(bytes), HasSubstr("announces 65537 x 65537 pixels; at most 178956970"));
 }
 
 TEST(MaskClasses, ValuesAreClassesUnlessIgnored) {
