@@ -85,7 +85,7 @@ std::string text(const std::vector<MeasuredReduction>& results, std::int64_t wor
     const auto bytes = static_cast<double>(measured.bytes);
     const Spread rate = measured.seconds.per(bytes);
     const auto cell = [](double value, int digits) { return fmt::format("{:.{}f}", value, digits); };
-    rows.push_back({format_bytes(bytes), config::name_of(config::kReductionNames, measured.kind),
+    rows.push_back({format_bytes(bytes), name_of(config::kReductionNames, measured.kind),
                     cell(measured.seconds.min * 1e6, 1), cell(measured.seconds.median * 1e6, 1),
                     cell(measured.seconds.max * 1e6, 1), cell(rate.min / 1e9, 3), cell(rate.median / 1e9, 3),
                     cell(rate.max / 1e9, 3), cell(rate.median * bus_factor(world_size) / 1e9, 3)});
@@ -99,7 +99,7 @@ nlohmann::json to_json(const std::vector<MeasuredReduction>& results, std::int64
   for (const MeasuredReduction& measured : results) {
     const Spread rate = measured.seconds.per(static_cast<double>(measured.bytes));
     sizes.push_back({{"bytes", measured.bytes},
-                     {"reduction", config::name_of(config::kReductionNames, measured.kind)},
+                     {"reduction", name_of(config::kReductionNames, measured.kind)},
                      {"seconds", measured.seconds.json()},
                      {"algorithm_bytes_per_second", rate.json()},
                      {"bus_bytes_per_second", rate.median * bus_factor(world_size)}});

@@ -75,8 +75,8 @@ std::string heading(const BenchStepOptions& options, const StepMeasurements& fou
       "effective)\n{} rank(s) on {}, {} thread(s), {}, {}{}; {} steps after {}\n",
       stage.model.name, stage.model.image_size, stage.cosub.enabled ? "cosub" : "baseline", stage.batch.micro,
       views * stage.batch.micro, options.accumulate, stage.model.drop_rate, effective, found.world_size,
-      found.device, stage.threads, config::name_of(config::kPrecisionNames, stage.precision),
-      stage.optimizer.name, stage.ema > 0 ? ", EMA" : "", options.steps, options.warm_up);
+      found.device, stage.threads, name_of(config::kPrecisionNames, stage.precision), stage.optimizer.name,
+      stage.ema > 0 ? ", EMA" : "", options.steps, options.warm_up);
 }
 
 std::string exchange_text(const config::StageConfig& stage, const StepMeasurements& found) {
@@ -85,7 +85,7 @@ std::string exchange_text(const config::StageConfig& stage, const StepMeasuremen
   const config::ExchangeConfig& exchange = stage.exchange;
   return fmt::format(
       "reduction {}, {} of gradients {} the backward pass in buckets of {:g} MiB{}{}{}\n",
-      config::name_of(config::kReductionNames, stage.reduction),
+      name_of(config::kReductionNames, stage.reduction),
       format_bytes(static_cast<double>(found.parameter_bytes)), exchange.overlap ? "during" : "after",
       exchange.bucket_mib, exchange.compress == config::Compress::kBf16 ? ", as bf16" : "",
       exchange.error_feedback ? " with error feedback" : "",
@@ -145,46 +145,45 @@ nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasur
   }
   if (found.knows_phases()) exchange_seconds = Spread::of(found.exchange_seconds).json();
   const auto or_null = [](auto number) { return number > 0 ? nlohmann::json(number) : nlohmann::json(); };
-  return {
-      {"model", stage.model.name},
-      {"image_size", stage.model.image_size},
-      {"classes", stage.model.classes},
-      {"images", stage.batch.micro},
-      {"accumulate", options.accumulate},
-      {"drop_rate", stage.model.drop_rate},
-      {"cosub", stage.cosub.enabled},
-      {"precision", config::name_of(config::kPrecisionNames, stage.precision)},
-      {"optimizer", stage.optimizer.name},
-      {"loss", stage.cosub.loss == config::LossKind::kCe ? "ce" : "bce"},
-      {"threads", stage.threads},
-      {"ranks", found.world_size},
-      {"device", found.device},
-      {"parameter_bytes", found.parameter_bytes},
-      {"exchange",
-       !found.exchanges
-           ? nlohmann::json()
-           : nlohmann::json{{"reduction", config::name_of(config::kReductionNames, stage.reduction)},
-                            {"overlap", stage.exchange.overlap},
-                            {"bucket_mib", stage.exchange.bucket_mib},
-                            {"compress", config::name_of(config::kCompressNames, stage.exchange.compress)},
-                            {"error_feedback", stage.exchange.error_feedback}}},
-      {"sync_batchnorm", stage.sync_batchnorm},
-      {"images_per_second", seconds.per(static_cast<double>(found.images_per_step)).json()},
-      {"step_seconds", seconds.json()},
-      {"seconds", found.seconds},
-      {"phase_seconds", std::move(phases)},
-      {"exchange_seconds", std::move(exchange_seconds)},
-      {"losses", found.losses},
-      {"rank_flops_per_step", found.rank_flops_per_step},
-      {"rank_flops", rank_flops(found)},
-      {"peak_flops", or_null(found.peak.flops)},
-      {"peak_origin", found.peak.origin},
-      {"resident_bytes",
-       {{"after_first_step", found.resident_after_first},
-        {"after_last_step", found.resident_after_last},
-        {"peak", found.resident_peak}}},
-      {"device_peak_bytes", or_null(found.device_peak)},
-      {"step_peak_bytes", found.step_peak_bytes}};
+  return {{"model", stage.model.name},
+          {"image_size", stage.model.image_size},
+          {"classes", stage.model.classes},
+          {"images", stage.batch.micro},
+          {"accumulate", options.accumulate},
+          {"drop_rate", stage.model.drop_rate},
+          {"cosub", stage.cosub.enabled},
+          {"precision", name_of(config::kPrecisionNames, stage.precision)},
+          {"optimizer", stage.optimizer.name},
+          {"loss", name_of(config::kLossNames, stage.cosub.loss)},
+          {"threads", stage.threads},
+          {"ranks", found.world_size},
+          {"device", found.device},
+          {"parameter_bytes", found.parameter_bytes},
+          {"exchange",
+           !found.exchanges
+               ? nlohmann::json()
+               : nlohmann::json{{"reduction", name_of(config::kReductionNames, stage.reduction)},
+                                {"overlap", stage.exchange.overlap},
+                                {"bucket_mib", stage.exchange.bucket_mib},
+                                {"compress", name_of(config::kCompressNames, stage.exchange.compress)},
+                                {"error_feedback", stage.exchange.error_feedback}}},
+          {"sync_batchnorm", stage.sync_batchnorm},
+          {"images_per_second", seconds.per(static_cast<double>(found.images_per_step)).json()},
+          {"step_seconds", seconds.json()},
+          {"seconds", found.seconds},
+          {"phase_seconds", std::move(phases)},
+          {"exchange_seconds", std::move(exchange_seconds)},
+          {"losses", found.losses},
+          {"rank_flops_per_step", found.rank_flops_per_step},
+          {"rank_flops", rank_flops(found)},
+          {"peak_flops", or_null(found.peak.flops)},
+          {"peak_origin", found.peak.origin},
+          {"resident_bytes",
+           {{"after_first_step", found.resident_after_first},
+            {"after_last_step", found.resident_after_last},
+            {"peak", found.resident_peak}}},
+          {"device_peak_bytes", or_null(found.device_peak)},
+          {"step_peak_bytes", found.step_peak_bytes}};
 }
 
 }  // namespace cosub::tools

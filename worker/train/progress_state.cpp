@@ -19,7 +19,7 @@ nlohmann::ordered_json identity_of(const config::StageFile& file, const Training
   return {{"seed", file.seed},
           {"threads", file.stage.threads},
           {"microbatches", file.stage.batch.global / file.stage.batch.micro},
-          {"reduction", config::name_of(config::kReductionNames, file.stage.reduction)},
+          {"reduction", name_of(config::kReductionNames, file.stage.reduction)},
           {"training samples", set.size},
           {"training set", set.identity},
           {"config", config::identity_hash(file.stage, file.seed)}};

@@ -63,11 +63,11 @@ std::map<std::string, std::string> to_metadata(const RecordedStep& step) {
   std::map<std::string, std::string> metadata = {
       {"cosub", config::name_of(kFlagNames, step.cosub.enabled)},
       {"share_stem", config::name_of(kFlagNames, step.cosub.share_stem)},
-      {"loss", config::name_of(config::kLossNames, step.cosub.loss)},
+      {"loss", name_of(config::kLossNames, step.cosub.loss)},
       {"lambda", fmt::format("{}", step.cosub.lambda)},
-      {"bce_reduction", config::name_of(config::kBceReductionNames, step.cosub.bce_reduction)},
-      {"targets", config::name_of(config::kTargetsNames, step.cosub.targets)},
-      {"precision", config::name_of(config::kPrecisionNames, step.precision)},
+      {"bce_reduction", name_of(config::kBceReductionNames, step.cosub.bce_reduction)},
+      {"targets", name_of(config::kTargetsNames, step.cosub.targets)},
+      {"precision", name_of(config::kPrecisionNames, step.precision)},
       {"later_updates", std::to_string(step.later_updates)}};
   if (!step.model.empty()) metadata["model"] = step.model;
   return metadata;
