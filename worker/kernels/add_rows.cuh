@@ -43,6 +43,29 @@ __global__ void add_rows_kernel(AddRows a, unsigned chunks, unsigned lines_of_ch
   }
 }
 
+/// In place: a block for a chunk of lines of a kept row.
+template <class T, int kWidth>
+__global__ void add_rows_in_place(AddRows a, unsigned chunks, unsigned lines_of_chunk) {
+  const RowPart& part = a.part;
+  const std::int64_t kept = blockIdx.x / chunks, first_line = blockIdx.x % chunks * lines_of_chunk;
+  const std::int64_t row = part.rows == nullptr ? kept : part.rows[kept];
+  const auto packs = static_cast<unsigned>(part.channels / kWidth);
+  const std::int64_t left = part.positions - first_line;
+  const unsigned count = (left < lines_of_chunk ? static_cast<unsigned>(left) : lines_of_chunk) * packs;
+  float* sum = a.sum + (row * part.positions + first_line) * part.channels;
+  const T* addend = static_cast<const T*>(a.addend) + (kept * part.positions + first_line) * part.channels;
+  for (unsigned i = threadIdx.x; i < count; i += kAddThreads) {
+    const std::int64_t at = static_cast<std::int64_t>(i) * kWidth;
+    Pack<kWidth> values = load<kWidth>(sum + at);
+    const Pack<kWidth> more = load<kWidth>(addend + at);
+    Pack<kWidth> gamma;
+    for (int j = 0; j < kWidth; ++j) gamma.at[j] = 1;
+    if (a.gamma != nullptr) gamma = load<kWidth>(a.gamma + i % packs * kWidth);
+    for (int j = 0; j < kWidth; ++j) values.at[j] += a.scale * gamma.at[j] * more.at[j];
+    store(values, sum + at);
+  }
+}
+
 template <class T, int kWidth>
 struct AddRowsColumns {
   static constexpr int kSums = 1;  // d_gamma
@@ -71,10 +94,14 @@ inline void run_add_rows(const AddRows& a, Stream stream) {
   const bool four = part.channels % 4 == 0 && aligned_for_4(a.whole, a.gamma, a.addend, a.sum);
   const std::int64_t lines = kAddFloats / part.channels < 1 ? 1 : kAddFloats / part.channels;
   const std::int64_t chunks = (part.positions + lines - 1) / lines;
+  const bool in_place = a.sum == a.whole;
   with_type(a.addend_type, [&](auto type) {
     with_width(four, [&](auto width) {
-      launch("add_rows", add_rows_kernel<decltype(type), decltype(width)::value>, {a.whole_rows * chunks, 1},
-             {kAddThreads, 1}, stream, a, static_cast<unsigned>(chunks), static_cast<unsigned>(lines));
+      using T = decltype(type);
+      constexpr int kWidth = decltype(width)::value;
+      launch("add_rows", in_place ? add_rows_in_place<T, kWidth> : add_rows_kernel<T, kWidth>,
+             {(in_place ? part.num_rows : a.whole_rows) * chunks, 1}, {kAddThreads, 1}, stream, a,
+             static_cast<unsigned>(chunks), static_cast<unsigned>(lines));
     });
   });
 }

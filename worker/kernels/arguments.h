@@ -39,11 +39,10 @@ struct LayerNormBackward {
   float* d_x = nullptr;                          // [N, positions, channels], of which only `rows` are touched
   bool adds = false;                             // to what is in d_x; otherwise overwrites
   float *d_weight = nullptr, *d_bias = nullptr;  // [channels]; both null: not wanted
-  float* line_scratch = nullptr;                 // [2 * num_rows * positions]
-  float* scratch = nullptr;                      // column_scratch(num_rows * positions, channels, 2)
+  float* scratch = nullptr;  // column_scratch(num_rows * positions, channels, 2); null where both are
 };
 
-/// sum = whole, and in rows also scale * gamma * part. sum is not whole.
+/// sum = whole, and in rows also scale * gamma * part. Where sum is whole only those rows are touched.
 struct AddRows {
   RowPart part;
   std::int64_t whole_rows = 0;                     // N
@@ -88,6 +87,33 @@ struct BiasGeluBackward {
   float* d_bias = nullptr;   // [channels]
   float* scratch = nullptr;  // column_scratch(lines, channels, 1)
 };
+
+/// sums = the sums of x over its lines.
+struct ColumnSums {
+  std::int64_t lines = 0, channels = 1;
+  Dtype type = Dtype::kFloat32;
+  const void* x = nullptr;   // [lines, channels]
+  float* sums = nullptr;     // [channels]
+  float* scratch = nullptr;  // column_scratch(lines, channels, 1)
+};
+
+/// joined = three tensors side by side: the gradient of one projection's result from those of queries, keys
+/// and values; sums = the sums of that over its lines.
+struct JoinColumns {
+  std::int64_t lines = 0, channels = 1;  // of each of the three
+  Dtype type = Dtype::kFloat32;
+  const void* parts[3] = {};  // [lines, channels]
+  void* joined = nullptr;     // [lines, 3, channels]
+  float* sums = nullptr;      // [3, channels], null: not wanted
+  float* scratch = nullptr;   // column_scratch(lines, 3 * channels, 1)
+};
+
+/// LayerNorm's backward pass takes a line's channels at once, four a thread where their number and alignment
+/// allow.
+constexpr std::int64_t kMostNormPacks = 512;
+constexpr bool norm_takes(std::int64_t channels) {
+  return (channels % 4 == 0 ? channels / 4 : channels) <= kMostNormPacks;
+}
 
 /// Of how many pieces a sum over so many lines is made: a matter of the shape alone, not of the device.
 constexpr std::int64_t column_pieces(std::int64_t lines) {

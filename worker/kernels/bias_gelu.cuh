@@ -6,10 +6,30 @@
 
 namespace cosub::kernels {
 
-/// Phi(x): how much of a normal distribution is below x.
-__device__ __forceinline__ float normal_below(float x) {
+/// Phi(x), how much of a normal distribution is below x, and its density there, exp(-x^2 / 2) / sqrt(2 pi).
+struct Normal {
+  float below, density;
+};
+
+constexpr float kDensityAtZero = 0.39894228040143268f;  // 1 / sqrt(2 pi)
+
+template <class T>
+__device__ __forceinline__ Normal normal_at(float x) {
   constexpr float kSqrtHalf = 0.70710678118654752f;
-  return 0.5f * (1.0f + erff(x * kSqrtHalf));
+  return {0.5f * (1.0f + erff(x * kSqrtHalf)), kDensityAtZero * expf(-0.5f * x * x)};
+}
+
+/// Where the result is rounded to bfloat16, with a fourth of the instructions: Abramowitz and Stegun,
+/// Handbook of Mathematical Functions, 7.1.26, which errs by 1.5e-7 at most and needs the density anyway.
+template <>
+__device__ __forceinline__ Normal normal_at<Bf16>(float x) {
+  const float bell = fast_exp(-0.5f * x * x);
+  const float t = fast_reciprocal(1.0f + 0.23164189f * fabsf(x));
+  const float half_of_tail =
+      t *
+      (0.127414796f + t * (-0.142248368f + t * (0.7107068705f + t * (-0.7265760135f + t * 0.5307027145f))));
+  const float tail = half_of_tail * bell;
+  return {x < 0 ? tail : 1.0f - tail, kDensityAtZero * bell};
 }
 
 template <class T, int kWidth>
@@ -24,7 +44,7 @@ struct BiasGeluColumns {
     Pack<kWidth> x = load<kWidth>(static_cast<const T*>(a.x) + at);
     for (int i = 0; i < kWidth; ++i) {
       const float biased = x.at[i] + bias.at[i];
-      x.at[i] = biased * normal_below(biased);
+      x.at[i] = biased * normal_at<T>(biased).below;
     }
     store(x, static_cast<T*>(a.y) + at);
   }
@@ -38,16 +58,15 @@ struct BiasGeluBackwardColumns {
 
   __device__ __forceinline__ void begin(std::int64_t column) { bias = load<kWidth>(a.bias + column); }
   __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&sums)[1][kWidth]) {
-    constexpr float kDensityAtZero = 0.39894228040143268f;  // 1 / sqrt(2 pi)
     const std::int64_t at = line * a.channels + column;
     Pack<kWidth> x = load<kWidth>(static_cast<const T*>(a.x) + at);
     Pack<kWidth> d = load<kWidth>(static_cast<const T*>(a.d_y) + at);
     for (int i = 0; i < kWidth; ++i) {
       const float biased = x.at[i] + bias.at[i];
-      const float below = normal_below(biased), density = kDensityAtZero * expf(-0.5f * biased * biased);
-      d.at[i] *= below + biased * density;
+      const Normal normal = normal_at<T>(biased);
+      d.at[i] *= normal.below + biased * normal.density;
       sums[0][i] += d.at[i];
-      x.at[i] = biased * below;
+      x.at[i] = biased * normal.below;
     }
     store(d, static_cast<T*>(a.d_x) + at);
     store(x, static_cast<T*>(a.y) + at);

@@ -59,20 +59,23 @@ static __global__ void column_totals(const float* scratch, std::int64_t pieces, 
   if (total != nullptr) total[column] = sum;
 }
 
-/// Both launches; `first` and `second`: the body's sums [channels], either may be null.
+/// The second launch: the first sums to `first`, the second to `second`, [channels] each; either may be null.
+inline void launch_totals(const float* scratch, std::int64_t pieces, std::int64_t channels, int sums,
+                          Stream stream, float* first, float* second = nullptr) {
+  launch("column_totals", column_totals, {(channels + kColumnThreads - 1) / kColumnThreads, sums},
+         {kColumnThreads, kPieceThreads}, stream, scratch, pieces, channels, first, second);
+}
+
+/// Both launches, of a body with one sum; `total`: [channels], null: not wanted.
 template <int kWidth, class Body>
 void run_columns(const char* name, const Body& body, std::int64_t lines, std::int64_t channels,
-                 float* scratch, Stream stream, float* first = nullptr, float* second = nullptr) {
-  const bool sums = first != nullptr || second != nullptr;
+                 float* scratch, Stream stream, float* total = nullptr) {
   constexpr std::int64_t kColumns = kColumnThreads * kWidth;
   const Extent block{kColumnThreads, kLineThreads};
   const std::int64_t pieces = column_pieces(lines);
   launch(name, column_pass<kWidth, Body>, {(channels + kColumns - 1) / kColumns, pieces}, block, stream, body,
-         lines, channels, sums ? scratch : nullptr);
-  if (!sums) return;
-  launch("column_totals", column_totals, {(channels + kColumnThreads - 1) / kColumnThreads, Body::kSums},
-         {kColumnThreads, kPieceThreads}, stream, static_cast<const float*>(scratch), pieces, channels, first,
-         second);
+         lines, channels, total != nullptr ? scratch : nullptr);
+  if (total != nullptr) launch_totals(scratch, pieces, channels, Body::kSums, stream, total);
 }
 
 }  // namespace cosub::kernels

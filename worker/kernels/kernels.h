@@ -21,6 +21,8 @@ struct Kernels {
   void (*add_rows_backward)(const AddRowsBackward&, Stream) = nullptr;
   void (*bias_gelu)(const BiasGelu&, Stream) = nullptr;
   void (*bias_gelu_backward)(const BiasGeluBackward&, Stream) = nullptr;
+  void (*column_sums)(const ColumnSums&, Stream) = nullptr;
+  void (*join_columns)(const JoinColumns&, Stream) = nullptr;
 
   void (*norm)(const Norm&, Stream) = nullptr;
   void (*adamw)(const AdamwUpdate&, Stream) = nullptr;

@@ -1,7 +1,9 @@
-// LayerNorm (arXiv 1607.06450) of gathered rows. Forward, and the two means over the channels that each
-// line's gradient needs: a warp for a line. Then one pass by columns for d_x with the gradients of weight and
-// bias.
+// LayerNorm (arXiv 1607.06450) of gathered rows. Forward: a warp for a line. Backward, in one pass: some
+// warps for some lines at a time; each thread has the same columns of all its lines, so that it sums the
+// gradients of weight and bias beside d_x.
 #pragma once
+
+#include <stdexcept>
 
 #include "worker/kernels/columns.cuh"
 
@@ -47,55 +49,95 @@ __device__ __forceinline__ std::int64_t line_of_x(const LayerNormBackward& a, st
   return a.x_is_kept ? line : line_of_whole(a.part, line);
 }
 
-/// line_scratch[2 * line]: the means over the channels of g and of g * normed, where g = d_y * weight.
+constexpr int kGroupLines = 4;     // that a group of warps takes at a time
+constexpr int kNormThreads = 256;  // of a block, where a line has no more packs
+
+/// Block: x threads for a line's packs (whole warps), y groups of them. The means over the channels of g and
+/// of g * normed, where g = d_y * weight, are summed over warps through shared memory, which is used in turns
+/// of two: one barrier a turn.
 template <class T, int kWidth>
-__global__ void layer_norm_means(LayerNormBackward a) {
-  const std::int64_t line = line_of_warp(), channels = a.part.channels;
-  if (line >= a.part.num_rows * a.part.positions) return;
-  const float* x = a.x + line_of_x(a, line) * channels;
-  const T* d_y = static_cast<const T*>(a.d_y) + line * channels;
-  const float mean = a.mean[line], rstd = a.rstd[line];
-  float plain = 0, with_normed = 0;
-  for (std::int64_t c = static_cast<std::int64_t>(threadIdx.x) * kWidth; c < channels; c += kWarp * kWidth) {
-    const Pack<kWidth> values = load<kWidth>(x + c), weight = load<kWidth>(a.weight + c),
-                       d = load<kWidth>(d_y + c);
+__global__ void __launch_bounds__(kMostNormPacks) layer_norm_backward_kernel(LayerNormBackward a) {
+  constexpr int kMostWarps = kMostNormPacks / kWarp;
+  __shared__ float partial[2][kMostWarps][kGroupLines][2];
+  __shared__ float of_groups[2][kNormThreads][kWidth];
+  const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
+  const int threads = static_cast<int>(blockDim.x), groups = static_cast<int>(blockDim.y);
+  const int warps = threads / kWarp, first_warp = y * warps, warp = first_warp + x / kWarp;
+  const std::int64_t lines = a.part.num_rows * a.part.positions, channels = a.part.channels;
+  const std::int64_t column = static_cast<std::int64_t>(x) * kWidth;
+  const bool active = column < channels;
+  const std::int64_t pieces = gridDim.x, length = (lines + pieces - 1) / pieces;
+  const std::int64_t begin = blockIdx.x * length, end = begin + length < lines ? begin + length : lines;
+  Pack<kWidth> weight = {}, d_weight = {}, d_bias = {};
+  for (int i = 0; i < kWidth && active; ++i) weight.at[i] = a.weight[column + i];
+  int turn = 0;
+  for (std::int64_t next = begin; next < end; next += kGroupLines * groups) {
+    const std::int64_t first = next + y * kGroupLines;
+    Pack<kWidth> normed[kGroupLines] = {}, d[kGroupLines] = {}, d_x[kGroupLines] = {};
+    float rstd[kGroupLines] = {};
+    std::int64_t at[kGroupLines] = {};
+    for (int l = 0; l < kGroupLines; ++l) {
+      const std::int64_t line = first + l;
+      if (line >= end || !active) continue;
+      at[l] = line_of_whole(a.part, line) * channels + column;
+      normed[l] = load<kWidth>(a.x + (a.x_is_kept ? line * channels + column : at[l]));
+      d[l] = load<kWidth>(static_cast<const T*>(a.d_y) + line * channels + column);
+      if (a.adds) d_x[l] = load<kWidth>(a.d_x + at[l]);
+      rstd[l] = a.rstd[line];
+      const float mean = a.mean[line];
+      for (int i = 0; i < kWidth; ++i) normed[l].at[i] = (normed[l].at[i] - mean) * rstd[l];
+    }
+    for (int l = 0; l < kGroupLines; ++l) {
+      float plain = 0, with_normed = 0;
+      for (int i = 0; i < kWidth; ++i) {
+        const float g = d[l].at[i] * weight.at[i];
+        plain += g;
+        with_normed += g * normed[l].at[i];
+      }
+      plain = warp_sum(plain);
+      with_normed = warp_sum(with_normed);
+      if (x % kWarp != 0) continue;
+      partial[turn][warp][l][0] = plain;
+      partial[turn][warp][l][1] = with_normed;
+    }
+    __syncthreads();
+    for (int l = 0; l < kGroupLines; ++l) {
+      if (first + l >= end || !active) continue;
+      float plain = 0, with_normed = 0;
+      for (int other = first_warp; other < first_warp + warps; ++other) {
+        plain += partial[turn][other][l][0];
+        with_normed += partial[turn][other][l][1];
+      }
+      plain /= static_cast<float>(channels);
+      with_normed /= static_cast<float>(channels);
+      for (int i = 0; i < kWidth; ++i) {
+        d_x[l].at[i] += rstd[l] * (d[l].at[i] * weight.at[i] - plain - normed[l].at[i] * with_normed);
+        d_weight.at[i] += d[l].at[i] * normed[l].at[i];
+        d_bias.at[i] += d[l].at[i];
+      }
+      store(d_x[l], a.d_x + at[l]);
+    }
+    turn = 1 - turn;
+  }
+  if (a.scratch == nullptr) return;
+  if (groups > 1) {
     for (int i = 0; i < kWidth; ++i) {
-      const float g = d.at[i] * weight.at[i];
-      plain += g;
-      with_normed += g * ((values.at[i] - mean) * rstd);
+      of_groups[0][y * threads + x][i] = d_weight.at[i];
+      of_groups[1][y * threads + x][i] = d_bias.at[i];
+    }
+    __syncthreads();
+    if (y != 0) return;
+    for (int other = 1; other < groups; ++other) {
+      for (int i = 0; i < kWidth; ++i) {
+        d_weight.at[i] += of_groups[0][other * threads + x][i];
+        d_bias.at[i] += of_groups[1][other * threads + x][i];
+      }
     }
   }
-  plain = warp_sum(plain);
-  with_normed = warp_sum(with_normed);
-  if (threadIdx.x != 0) return;
-  a.line_scratch[2 * line] = plain / static_cast<float>(channels);
-  a.line_scratch[2 * line + 1] = with_normed / static_cast<float>(channels);
+  if (!active) return;
+  store(d_weight, a.scratch + blockIdx.x * channels + column);
+  store(d_bias, a.scratch + (pieces + blockIdx.x) * channels + column);
 }
-
-template <class T, int kWidth>
-struct LayerNormColumns {
-  static constexpr int kSums = 2;  // d_weight, d_bias
-  LayerNormBackward a;
-  Pack<kWidth> weight;
-
-  __device__ __forceinline__ void begin(std::int64_t column) { weight = load<kWidth>(a.weight + column); }
-  __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&sums)[2][kWidth]) {
-    const std::int64_t at = line_of_whole(a.part, line) * a.part.channels + column;
-    const Pack<kWidth> x = load<kWidth>(a.x + line_of_x(a, line) * a.part.channels + column),
-                       d = load<kWidth>(static_cast<const T*>(a.d_y) + line * a.part.channels + column);
-    const float mean = a.mean[line], rstd = a.rstd[line];
-    const float plain = a.line_scratch[2 * line], with_normed = a.line_scratch[2 * line + 1];
-    Pack<kWidth> d_x = {};
-    if (a.adds) d_x = load<kWidth>(a.d_x + at);
-    for (int i = 0; i < kWidth; ++i) {
-      const float normed = (x.at[i] - mean) * rstd;
-      d_x.at[i] += rstd * (d.at[i] * weight.at[i] - plain - normed * with_normed);
-      sums[0][i] += d.at[i] * normed;
-      sums[1][i] += d.at[i];
-    }
-    store(d_x, a.d_x + at);
-  }
-};
 
 inline Extent blocks_of_lines(const RowPart& part) {
   return {(part.num_rows * part.positions + kLinesOfBlock - 1) / kLinesOfBlock, 1};
@@ -112,18 +154,21 @@ inline void run_layer_norm(const LayerNorm& a, Stream stream) {
 }
 
 inline void run_layer_norm_backward(const LayerNormBackward& a, Stream stream) {
-  const bool four = a.part.channels % 4 == 0 && aligned_for_4(a.x, a.weight, a.d_y, a.d_x);
+  const std::int64_t lines = a.part.num_rows * a.part.positions, channels = a.part.channels;
+  const bool four = channels % 4 == 0 && aligned_for_4(a.x, a.d_y, a.d_x, a.scratch);
+  const std::int64_t packs = four ? channels / 4 : channels;
+  if (packs > kMostNormPacks) throw std::invalid_argument("layer_norm_backward: too many channels");
+  const std::int64_t threads = (packs + kWarp - 1) / kWarp * kWarp,
+                     groups = threads < kNormThreads ? kNormThreads / threads : 1;
+  const std::int64_t pieces = column_pieces(lines);
   with_type(a.y_type, [&](auto type) {
     with_width(four, [&](auto width) {
-      using T = decltype(type);
-      constexpr int kWidth = decltype(width)::value;
-      launch("layer_norm_means", layer_norm_means<T, kWidth>, blocks_of_lines(a.part), {kWarp, kLinesOfBlock},
-             stream, a);
-      run_columns<kWidth>("layer_norm_backward", LayerNormColumns<T, kWidth>{a, {}},
-                          a.part.num_rows * a.part.positions, a.part.channels, a.scratch, stream, a.d_weight,
-                          a.d_bias);
+      launch("layer_norm_backward", layer_norm_backward_kernel<decltype(type), decltype(width)::value>,
+             {pieces, 1}, {threads, groups}, stream, a);
     });
   });
+  if (a.scratch == nullptr) return;
+  launch_totals(a.scratch, pieces, channels, 2, stream, a.d_weight, a.d_bias);
 }
 
 }  // namespace cosub::kernels

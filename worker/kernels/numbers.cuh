@@ -42,6 +42,22 @@ __device__ __forceinline__ Bf16 from_float<Bf16>(float x) {
 #endif
 }
 
+/// Good to some units in the last place, by one instruction each.
+__device__ __forceinline__ float fast_exp(float x) {
+#ifdef __CUDA_ARCH__
+  return __expf(x);
+#else
+  return expf(x);
+#endif
+}
+__device__ __forceinline__ float fast_reciprocal(float x) {
+#ifdef __CUDA_ARCH__
+  return __fdividef(1.0f, x);
+#else
+  return 1.0f / x;
+#endif
+}
+
 /// kWidth neighbours, moved by one instruction.
 template <int kWidth>
 struct Pack {

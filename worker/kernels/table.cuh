@@ -4,6 +4,7 @@
 #include "worker/kernels/adamw.cuh"
 #include "worker/kernels/add_rows.cuh"
 #include "worker/kernels/bias_gelu.cuh"
+#include "worker/kernels/column_sums.cuh"
 #include "worker/kernels/lamb.cuh"
 #include "worker/kernels/layer_norm.cuh"
 #include "worker/kernels/norm.cuh"
@@ -19,6 +20,8 @@ inline Kernels table_of_kernels() {
   table.add_rows_backward = run_add_rows_backward;
   table.bias_gelu = run_bias_gelu;
   table.bias_gelu_backward = run_bias_gelu_backward;
+  table.column_sums = run_column_sums;
+  table.join_columns = run_join_columns;
   table.norm = run_norm;
   table.adamw = run_adamw;
   table.sgd = run_sgd;

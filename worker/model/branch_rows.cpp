@@ -56,7 +56,6 @@ struct NormRows : public torch::autograd::Node {
       d_bias = at::empty_like(weight_now);
       scratch = floats_like(x_now, {kernels::column_scratch(lines_of(a.part), a.part.channels, 2)});
     }
-    const at::Tensor line_scratch = floats_like(x_now, {2 * lines_of(a.part)});
     a.x = x_now.const_data_ptr<float>();
     a.weight = weight_now.const_data_ptr<float>();
     a.mean = mean.const_data_ptr<float>();
@@ -67,7 +66,6 @@ struct NormRows : public torch::autograd::Node {
     a.adds = adds;
     a.d_weight = float_address(d_weight);
     a.d_bias = float_address(d_bias);
-    a.line_scratch = float_address(line_scratch);
     a.scratch = float_address(scratch);
     kernels_for(x_now)->layer_norm_backward(a, StreamOf(x_now));
     return {std::move(d_x), std::move(d_weight), std::move(d_bias)};
@@ -130,7 +128,7 @@ struct AddBranch : public torch::autograd::Node {
 bool norms_rows(const at::Tensor& x, const Norm& norm) {
   return is_plain_for_kernels(x) && x.dim() >= 2 && x.numel() > 0 && norm.defined() && norm.bias.defined() &&
          is_plain_for_kernels(norm.weight) && is_plain_for_kernels(norm.bias) &&
-         norm.weight.numel() == x.size(-1) && product_dtype(x).has_value();
+         norm.weight.numel() == x.size(-1) && kernels::norm_takes(x.size(-1)) && product_dtype(x).has_value();
 }
 
 std::pair<at::Tensor, at::Tensor> norm_rows(const at::Tensor& x, const at::Tensor& rows, const Norm& norm) {
@@ -161,7 +159,7 @@ std::pair<at::Tensor, at::Tensor> norm_rows(const at::Tensor& x, const at::Tenso
   node->x_is_kept = kept.defined();
   node->x = SavedVariable(kept.defined() ? kept : x, /*is_output=*/false);
   node->weight = SavedVariable(norm.weight, /*is_output=*/false);
-  std::vector<at::Tensor> outputs = {x.detach(), y};
+  std::vector<at::Tensor> outputs = {x.variable_data(), y};  // detach() would hold x itself
   torch::autograd::set_history(outputs, node);
   return {outputs[0], outputs[1]};
 }
@@ -173,8 +171,8 @@ bool adds_branch(const at::Tensor& whole, const at::Tensor& part, const at::Tens
 }
 
 at::Tensor add_branch(const at::Tensor& whole, const at::Tensor& rows, const at::Tensor& part, double scale,
-                      const at::Tensor& layer_scale) {
-  const at::Tensor sum = at::empty_like(whole);
+                      const at::Tensor& layer_scale, bool in_place) {
+  const at::Tensor sum = in_place ? whole.variable_data() : at::empty_like(whole);
   kernels::AddRows a;
   a.part = part_of(whole, rows);
   a.whole_rows = whole.size(0);

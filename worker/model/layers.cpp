@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "common/random.h"
+#include "worker/model/device_linear.h"
+#include "worker/model/kernel_calls.h"
 #include "worker/model/parallel_pieces.h"
 
 namespace cosub::model {
@@ -59,7 +61,9 @@ Conv2d::Conv2d(std::int64_t in_channels, std::int64_t out_channels, Options opti
 
 at::Tensor Conv2d::in_patches(const at::Tensor& x) const {
   const std::int64_t side = options_.kernel, rows = x.size(2) / side, columns = x.size(3) / side;
-  const at::Tensor patches = x.view({x.size(0), x.size(1), rows, side, columns, side})
+  const bool by_kernels = is_linear_for_kernels(x, weight, bias);  // its products' dtype halves the copy
+  const at::Tensor patches = (by_kernels ? x.to(*product_dtype(x)) : x)
+                                 .view({x.size(0), x.size(1), rows, side, columns, side})
                                  .permute({0, 2, 4, 1, 3, 5})
                                  .reshape({x.size(0), rows, columns, weight.numel() / weight.size(0)});
   return linear(patches, weight.flatten(1), bias).permute({0, 3, 1, 2});
@@ -69,7 +73,7 @@ at::Tensor Conv2d::forward(const at::Tensor& x) const {
   const bool by_patches = options_.kernel > 2 && options_.stride == options_.kernel &&
                           options_.padding == 0 && options_.groups == 1 && x.size(2) % options_.kernel == 0 &&
                           x.size(3) % options_.kernel == 0;
-  if (by_patches && x.is_cpu() && x.is_contiguous()) return in_patches(x);
+  if (by_patches && (x.is_cpu() || kernels_for(x) != nullptr) && x.is_contiguous()) return in_patches(x);
   const std::array<std::int64_t, 2> stride = {options_.stride, options_.stride};
   const std::array<std::int64_t, 2> padding = {options_.padding, options_.padding};
   // Parameters stay NCHW; left to itself the convolution would convert them anew in each of its three passes.

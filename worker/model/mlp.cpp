@@ -8,6 +8,7 @@
 
 #include "worker/model/backward_node.h"
 #include "worker/model/cpu_products.h"
+#include "worker/model/device_linear.h"
 #include "worker/model/gelu_kernel.h"
 #include "worker/model/kernel_calls.h"
 
@@ -56,6 +57,10 @@ void run_bias_gelu_backward(const at::Tensor& before, const at::Tensor& bias, co
   found->bias_gelu_backward(a, StreamOf(before));
 }
 
+at::Tensor sum_over_rows(const at::Tensor& x) {
+  return kernels_for(x) == nullptr ? x.sum(0) : column_sums_by_kernels(x);
+}
+
 struct MlpNode : public torch::autograd::Node {
   variable_list apply(variable_list&& gradients) override {
     const at::NoGradGuard no_grad;
@@ -67,48 +72,51 @@ struct MlpNode : public torch::autograd::Node {
     {
       const at::Tensor hidden = at::empty_like(before);
       run_bias_gelu_backward(before, bias1.unpack(), d, found[2], hidden);
-      if (task_should_compute_output(3)) found[3] = at::mm(d_out.t(), hidden);
+      if (task_should_compute_output(3)) found[3] = product_in_float(d_out.t(), hidden);
     }
-    if (task_should_compute_output(4)) found[4] = d_out.sum(0);
-    if (task_should_compute_output(0)) found[0] = at::mm(d, weight1.unpack());
-    if (task_should_compute_output(1)) found[1] = at::mm(d.t(), x.unpack());
+    if (task_should_compute_output(4)) found[4] = sum_over_rows(d_out);
+    if (task_should_compute_output(0)) found[0] = at::mm(d, weight1.unpack()).to(input_dtype);
+    if (task_should_compute_output(1)) found[1] = product_in_float(d.t(), x.unpack());
     return found;
   }
   void release_variables() override {
     for (SavedVariable* saved : {&x, &weight1, &bias1, &weight2, &before_gelu}) saved->reset_data();
   }
 
+  at::ScalarType input_dtype = at::kFloat;
   SavedVariable x, weight1, bias1, weight2, before_gelu;
 };
 
-/// x [rows, in], the weights and fc2's bias of one dtype, fc1's bias float32 -> [rows, out]
-at::Tensor fused(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2) {
-  at::Tensor before, y;
+/// x [rows, in] -> [rows, out], both products in `dtype`.
+at::Tensor fused(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2, at::ScalarType dtype) {
+  at::Tensor operand, weight1, weight2, before, y;
   {
     const at::NoGradGuard no_grad;
-    before = at::mm(x, fc1.weight.t());  // on a CPU with its bias from here on
+    operand = x.to(dtype);
+    weight1 = fc1.weight.to(dtype);
+    weight2 = fc2.weight.to(dtype);
+    before = at::mm(operand, weight1.t());  // on a CPU with its bias from here on
     const at::Tensor hidden = at::empty_like(before);
     run_bias_gelu(before, fc1.bias, hidden);
-    y = at::addmm(fc2.bias, hidden, fc2.weight.t());
+    y = at::addmm(fc2.bias.to(dtype), hidden, weight2.t());
   }
   if (!at::GradMode::is_enabled() ||
       !torch::autograd::any_variable_requires_grad({x, fc1.weight, fc1.bias, fc2.weight, fc2.bias}))
     return y;
   const auto node =
       make_node<MlpNode>(torch::autograd::collect_next_edges(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias));
-  node->x = SavedVariable(x, /*is_output=*/false);
-  node->weight1 = SavedVariable(fc1.weight, /*is_output=*/false);
+  node->input_dtype = x.scalar_type();
+  node->x = SavedVariable(operand, /*is_output=*/false);
+  node->weight1 = SavedVariable(weight1, /*is_output=*/false);
   node->bias1 = SavedVariable(fc1.bias, /*is_output=*/false);
-  node->weight2 = SavedVariable(fc2.weight, /*is_output=*/false);
+  node->weight2 = SavedVariable(weight2, /*is_output=*/false);
   node->before_gelu = SavedVariable(before, /*is_output=*/false);
   torch::autograd::set_history(y, node);
   return y;
 }
 
 bool by_kernels(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2) {
-  return is_result_for_kernels(x) && is_plain_for_kernels(fc1.weight) && is_plain_for_kernels(fc1.bias) &&
-         is_plain_for_kernels(fc2.weight) && is_plain_for_kernels(fc2.bias) && x.numel() > 0 &&
-         product_dtype(x).has_value();
+  return is_linear_for_kernels(x, fc1.weight, fc1.bias) && is_linear_for_kernels(x, fc2.weight, fc2.bias);
 }
 
 bool by_loops(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2) {
@@ -122,12 +130,8 @@ at::Tensor mlp(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2) 
   std::vector<std::int64_t> sizes = x.sizes().vec();
   sizes.back() = fc2.weight.size(0);
   const at::Tensor rows = x.reshape({-1, x.size(-1)});
-  if (by_kernels(x, fc1, fc2)) {
-    const at::ScalarType dtype = *product_dtype(x);
-    return fused(rows.to(dtype), {fc1.weight.to(dtype), fc1.bias}, {fc2.weight.to(dtype), fc2.bias.to(dtype)})
-        .view(sizes);
-  }
-  if (by_loops(x, fc1, fc2)) return fused(rows, fc1, fc2).view(sizes);
+  if (by_kernels(x, fc1, fc2)) return fused(rows, fc1, fc2, *product_dtype(x)).view(sizes);
+  if (by_loops(x, fc1, fc2)) return fused(rows, fc1, fc2, at::kFloat).view(sizes);
   return linear(at::gelu(linear(x, fc1.weight, fc1.bias)), fc2.weight, fc2.bias);
 }
 

@@ -85,7 +85,7 @@ class PoolingTransformer : public Backbone {
         class_token = class_token_after(stage.blocks, x);
         break;
       }
-      for (const auto& block : stage.blocks) x = block->forward(x);
+      for (const auto& block : stage.blocks) x = block->forward(std::move(x));
       class_token = x.narrow(1, 0, 1);
       grid = x.narrow(1, 1, x.size(1) - 1).transpose(1, 2).unflatten(2, {grid.size(2), grid.size(3)});
     }

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <numeric>
 #include <stdexcept>
+#include <utility>
 
 #include "common/config/kept_rows.h"
 #include "common/random.h"
+#include "worker/model/backward_node.h"
 #include "worker/model/branch_rows.h"
 #include "worker/model/recompute.h"
 #include "worker/model/row_split.h"
@@ -56,13 +58,16 @@ at::Tensor add_rows_as_promoted(const at::Tensor& base, const at::Tensor& rows, 
   return add_rows(base.to(dtype), rows, branch.to(dtype), scale);
 }
 
-/// x + scale * branch(x) on some rows (undefined: all), by the kernels of a GPU.
-at::Tensor add_by_kernels(const at::Tensor& x, const at::Tensor& rows, double scale,
+/// x + scale * branch(x) on some rows (undefined: all), by the kernels of a GPU; in place where nobody else
+/// has x, nor its backward pass.
+at::Tensor add_by_kernels(at::Tensor x, const at::Tensor& rows, double scale,
                           const ResidualSeam::Branch& branch) {
+  const bool given_up = is_ours_alone(x);
   const auto [whole, normed] = norm_rows(x, rows, branch.norm);
+  x.reset();
   const at::Tensor output = branch.function(normed).contiguous();
   if (adds_branch(whole, output, branch.layer_scale))
-    return add_branch(whole, rows, output, scale, branch.layer_scale);
+    return add_branch(whole, rows, output, scale, branch.layer_scale, given_up && is_ours_alone(whole));
   const at::Tensor scaled = branch.layer_scale.defined() ? output * branch.layer_scale : output;
   return rows.defined() ? add_rows_as_promoted(whole, rows, scaled, scale) : whole + scaled;
 }
@@ -173,9 +178,12 @@ at::Tensor ResidualSeam::run(const at::Tensor& x, const Branch& branch) const {
 }
 
 /// Not with recompute, which keeps less: the kept rows alone, not all that they were taken from.
-bool ResidualSeam::runs_by_kernels(const at::Tensor& x, const at::Tensor& shortcut,
-                                   const Branch& branch) const {
-  return !recompute_ && x.is_same(shortcut) && norms_rows(x, branch.norm);
+bool ResidualSeam::runs_by_kernels(const at::Tensor& x, const Branch& branch) const {
+  return !recompute_ && norms_rows(x, branch.norm);
+}
+
+bool ResidualSeam::drops_rows(std::int64_t index) const {
+  return pass_.kind == Pass::Kind::kTrain && !pass_.kept.branches.at(static_cast<std::size_t>(index)).all;
 }
 
 /// With recompute the product is computed again, too: its gradient needs the branch's output.
@@ -190,7 +198,7 @@ at::Tensor ResidualSeam::run_and_scale(const at::Tensor& x, const Branch& branch
 
 at::Tensor ResidualSeam::add_everywhere(const at::Tensor& x, const at::Tensor& shortcut,
                                         const Branch& branch) const {
-  if (runs_by_kernels(x, shortcut, branch)) return add_by_kernels(x, at::Tensor(), 1.0, branch);
+  if (x.is_same(shortcut) && runs_by_kernels(x, branch)) return add_by_kernels(x, at::Tensor(), 1.0, branch);
   if (!branch.layer_scale.defined() || !splits_rows(shortcut)) return shortcut + run_and_scale(x, branch);
   const at::Tensor output = run(x, branch);
   if (!splits_rows(output)) return shortcut + output * branch.layer_scale;
@@ -208,15 +216,12 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
     if (!pass_.keep_block.at(b)) return shortcut;
     if (!pass_.block_scale.empty()) return shortcut + pass_.block_scale[b] * run_and_scale(x, branch);
   }
-  if (pass_.kind != Pass::Kind::kTrain || pass_.kept.branches.at(i).all)
-    return add_everywhere(x, shortcut, branch);
+  if (!drops_rows(index)) return add_everywhere(x, shortcut, branch);
 
   const KeptRows::Branch& kept = pass_.kept.branches[i];
-  const bool shared = pass_.views > 1 && x.size(0) == pass_.images;
+  const bool shared = is_shared(x);
   const at::Tensor base = shared ? repeat_rows(shortcut, pass_.views) : shortcut;
   if (kept.rows.empty()) return base;
-  if (!shared && runs_by_kernels(x, shortcut, branch))
-    return add_by_kernels(x, rows_of(index, x.device()), kept.scale, branch);
   if (!shared && x.is_same(shortcut) && splits_rows(x)) {
     const auto [whole, part] = split_rows(x, kept.rows);
     const at::Tensor output = run(part, branch);
@@ -230,8 +235,35 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
   return add_rows_as_promoted(base, rows, run_and_scale(input, branch), kept.scale);
 }
 
+at::Tensor ResidualSeam::apply(std::int64_t index, at::Tensor x, const Branch& branch) {
+  if (pass_.kind == Pass::Kind::kSubmodel || !runs_by_kernels(x, branch)) return apply(index, x, x, branch);
+  if (!drops_rows(index)) return add_by_kernels(std::move(x), at::Tensor(), 1.0, branch);
+  const KeptRows::Branch& kept = pass_.kept.branches[static_cast<std::size_t>(index)];
+  if (is_shared(x)) x = repeat_rows(x, pass_.views);
+  if (kept.rows.empty()) return x;
+  const at::Tensor& rows = rows_of(index, x.device());
+  return add_by_kernels(std::move(x), rows, kept.scale, branch);
+}
+
+at::Tensor ResidualSeam::apply_to_first(std::int64_t index, at::Tensor x, const Branch& branch) {
+  const auto first_of = [](const at::Tensor& t) { return t.narrow(1, 0, 1); };
+  const auto i = static_cast<std::size_t>(index);
+  if (!drops_rows(index) || is_shared(x) || pass_.kept.branches[i].rows.empty() ||
+      !runs_by_kernels(x, branch))
+    return apply(index, x, first_of(x), branch);
+  // The shortcut is taken of what norm_rows gives, so that one gradient of x is added to the other in place.
+  const at::Tensor& rows = rows_of(index, x.device());
+  const auto [whole, normed] = norm_rows(x, rows, branch.norm);
+  const at::Tensor shortcut = first_of(whole).contiguous(), output = branch.function(normed).contiguous();
+  const double scale = pass_.kept.branches[i].scale;
+  if (adds_branch(shortcut, output, branch.layer_scale))
+    return add_branch(shortcut, rows, output, scale, branch.layer_scale, /*in_place=*/false);
+  const at::Tensor scaled = branch.layer_scale.defined() ? output * branch.layer_scale : output;
+  return add_rows_as_promoted(shortcut, rows, scaled, scale);
+}
+
 at::Tensor ResidualSeam::finish(const at::Tensor& x) const {
-  return pass_.views > 1 && x.size(0) == pass_.images ? repeat_rows(x, pass_.views) : x;
+  return is_shared(x) ? repeat_rows(x, pass_.views) : x;
 }
 
 }  // namespace cosub::model

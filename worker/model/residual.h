@@ -106,17 +106,22 @@ class ResidualSeam {
   /// first branch that does not keep everything doubles both to 2B rows first. A branch may run a second
   /// time, during backward: it must capture nothing that is gone by then.
   at::Tensor apply(std::int64_t index, const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch);
-  at::Tensor apply(std::int64_t index, const at::Tensor& x, const Branch& branch) {
-    return apply(index, x, x, branch);
-  }
+  /// The same with x itself as the shortcut. On a GPU an x that is moved in and that nobody else has is
+  /// overwritten with the result: the rows that are dropped cost nothing then.
+  at::Tensor apply(std::int64_t index, at::Tensor x, const Branch& branch);
+  /// x [N, L, D], of whose branch only the first of L is wanted: the branch gives [kept, 1, D], and the
+  /// result is [N, 1, D].
+  at::Tensor apply_to_first(std::int64_t index, at::Tensor x, const Branch& branch);
 
   /// After the last branch: guarantees views * B rows.
   at::Tensor finish(const at::Tensor& x) const;
 
  private:
+  bool is_shared(const at::Tensor& x) const { return pass_.views > 1 && x.size(0) == pass_.images; }
+  bool drops_rows(std::int64_t index) const;
   const at::Tensor& rows_of(std::int64_t index, const at::Device& device);
   at::Tensor run(const at::Tensor& x, const Branch& branch) const;
-  bool runs_by_kernels(const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch) const;
+  bool runs_by_kernels(const at::Tensor& x, const Branch& branch) const;
   at::Tensor run_and_scale(const at::Tensor& x, const Branch& branch) const;
   at::Tensor add_everywhere(const at::Tensor& x, const at::Tensor& shortcut, const Branch& branch) const;
 

@@ -131,11 +131,11 @@ class SwinBlock : public torch::nn::Module {
     mlp_ = add_layer<Mlp>(*this, "mlp", dim, static_cast<std::int64_t>(static_cast<double>(dim) * mlp_ratio));
   }
 
-  at::Tensor forward(const at::Tensor& x) const {
+  at::Tensor forward(at::Tensor x) const {
     const auto attend = [this](const at::Tensor& normed) { return attn_->forward(normed); };
     const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
-    const at::Tensor attended = seam_.apply(attn_branch_, x, {attend, {}, norm1_->norm()});
-    return seam_.apply(mlp_branch_, attended, {expand, {}, norm2_->norm()});
+    at::Tensor attended = seam_.apply(attn_branch_, std::move(x), {attend, {}, norm1_->norm()});
+    return seam_.apply(mlp_branch_, std::move(attended), {expand, {}, norm2_->norm()});
   }
 
  private:
@@ -212,7 +212,7 @@ class SwinTransformer : public Backbone {
     x = patch_norm_->forward(x);
     for (const Stage& stage : stages_) {
       if (stage.downsample) x = stage.downsample->forward(x);
-      for (const auto& block : stage.blocks) x = block->forward(x);
+      for (const auto& block : stage.blocks) x = block->forward(std::move(x));
     }
     return norm_->forward(seam_.finish(x)).mean({1, 2});
   }

@@ -1,5 +1,9 @@
 #include "worker/model/transformer_block.h"
 
+#include <utility>
+
+#include "worker/model/device_linear.h"
+#include "worker/model/fused_attention.h"
 #include "worker/model/self_attention.h"
 
 namespace cosub::model {
@@ -17,6 +21,10 @@ Attention::Attention(std::int64_t dim, std::int64_t num_heads) : num_heads_(num_
 }
 
 at::Tensor Attention::forward(const at::Tensor& x) const {
+  if (is_linear_for_kernels(x, qkv_->weight, qkv_->bias)) {
+    const auto [q, k, v] = project_by_kernels(x, qkv_->weight, qkv_->bias, num_heads_);
+    return proj_->forward(fused_attention(q, k, v).transpose(1, 2).flatten(2));
+  }
   const std::int64_t rows = x.size(0), length = x.size(1), dim = x.size(2);
   const at::Tensor qkv = qkv_->forward(x).reshape({rows, length, 3, num_heads_, dim / num_heads_});
   return proj_->forward(self_attention(qkv));
@@ -55,24 +63,24 @@ TransformerBlock::TransformerBlock(const Shape& shape, const std::string& name, 
   if (has_scale) ls2_ = add_layer<LayerScale>(*this, "ls2", dim, shape.init_values);
 }
 
-at::Tensor TransformerBlock::forward(const at::Tensor& x) const {
+at::Tensor TransformerBlock::forward(at::Tensor x) const {
   const auto attend = [this](const at::Tensor& normed) { return attn_->forward(normed); };
   const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
-  const at::Tensor attended = seam_.apply(attn_branch_, x, {attend, factors_of(ls1_), norm1_->norm()});
-  return seam_.apply(mlp_branch_, attended, {expand, factors_of(ls2_), norm2_->norm()});
+  at::Tensor attended = seam_.apply(attn_branch_, std::move(x), {attend, factors_of(ls1_), norm1_->norm()});
+  return seam_.apply(mlp_branch_, std::move(attended), {expand, factors_of(ls2_), norm2_->norm()});
 }
 
-at::Tensor TransformerBlock::forward_class_token(const at::Tensor& x) const {
+at::Tensor TransformerBlock::forward_class_token(at::Tensor x) const {
   const auto attend = [this](const at::Tensor& normed) { return attn_->forward_class_token(normed); };
   const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
-  const at::Tensor attended =
-      seam_.apply(attn_branch_, x, x.narrow(1, 0, 1), {attend, factors_of(ls1_), norm1_->norm()});
-  return seam_.apply(mlp_branch_, attended, {expand, factors_of(ls2_), norm2_->norm()});
+  at::Tensor attended =
+      seam_.apply_to_first(attn_branch_, std::move(x), {attend, factors_of(ls1_), norm1_->norm()});
+  return seam_.apply(mlp_branch_, std::move(attended), {expand, factors_of(ls2_), norm2_->norm()});
 }
 
 at::Tensor class_token_after(const TransformerBlocks& blocks, at::Tensor x) {
-  for (std::size_t i = 0; i + 1 < blocks.size(); ++i) x = blocks[i]->forward(x);
-  return blocks.back()->forward_class_token(x);
+  for (std::size_t i = 0; i + 1 < blocks.size(); ++i) x = blocks[i]->forward(std::move(x));
+  return blocks.back()->forward_class_token(std::move(x));
 }
 
 }  // namespace cosub::model

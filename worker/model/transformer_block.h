@@ -36,10 +36,11 @@ class TransformerBlock : public torch::nn::Module {
   };
   /// name: timm's path of the block, e.g. blocks.3; index: its number over the whole model.
   TransformerBlock(const Shape& shape, const std::string& name, std::int64_t index, ResidualSeam& seam);
-  at::Tensor forward(const at::Tensor& x) const;  // [N, L, D] -> [N, L, D]
+  /// [N, L, D] -> [N, L, D]. An x that is moved in and that nobody else has may be overwritten (residual.h).
+  at::Tensor forward(at::Tensor x) const;
   /// forward(x)'s first token: [N, L, D] -> [N, 1, D]. Of a block after which nothing reads the others, whose
   /// queries, projection and MLP this leaves out: five sixths of its products.
-  at::Tensor forward_class_token(const at::Tensor& x) const;
+  at::Tensor forward_class_token(at::Tensor x) const;
 
  private:
   ResidualSeam& seam_;

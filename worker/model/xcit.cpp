@@ -161,13 +161,13 @@ class XcitBlock : public torch::nn::Module {
     gamma2_ = register_parameter("gamma2", at::full({dim}, arch.eta));
   }
 
-  at::Tensor forward(const at::Tensor& tokens) const {
+  at::Tensor forward(at::Tensor tokens) const {
     const auto attend = [this](const at::Tensor& normed) { return attn_->forward(normed); };
     const auto mix = [this](const at::Tensor& normed) { return local_->forward(normed); };
     const auto expand = [this](const at::Tensor& normed) { return mlp_->forward(normed); };
-    const at::Tensor attended = seam_.apply(attn_branch_, tokens, {attend, gamma1_, norm1_->norm()});
-    const at::Tensor mixed = seam_.apply(local_branch_, attended, {mix, gamma3_, norm3_->norm()});
-    return seam_.apply(mlp_branch_, mixed, {expand, gamma2_, norm2_->norm()});
+    at::Tensor attended = seam_.apply(attn_branch_, std::move(tokens), {attend, gamma1_, norm1_->norm()});
+    at::Tensor mixed = seam_.apply(local_branch_, std::move(attended), {mix, gamma3_, norm3_->norm()});
+    return seam_.apply(mlp_branch_, std::move(mixed), {expand, gamma2_, norm2_->norm()});
   }
 
  private:
@@ -280,7 +280,7 @@ class Xcit : public Backbone {
   at::Tensor forward_features(const at::Tensor& images) override {
     at::Tensor x = patch_embed_->forward(seam_.start(images)).permute({0, 2, 3, 1}).flatten(1, 2);
     x = x + pos_embed_->forward();
-    for (const auto& block : blocks_) x = block->forward(x);
+    for (const auto& block : blocks_) x = block->forward(std::move(x));
     x = seam_.finish(x);
     x = at::cat({cls_token_.expand({x.size(0), -1, -1}), x}, 1);
     for (const auto& block : class_blocks_) x = block->forward(x);

@@ -88,13 +88,23 @@ std::vector<OperatorTime> trace_operators(const std::filesystem::path& file, at:
   return own_times(result->events(), device.is_cuda());
 }
 
+namespace {
+
+/// The name of a kernel that is made from templates may take a page; its end says the least.
+std::string shortened(const std::string& name) {
+  constexpr std::size_t kMost = 90;
+  return name.size() <= kMost ? name : name.substr(0, kMost - 3) + "...";
+}
+
+}  // namespace
+
 std::string operator_table(const std::vector<OperatorTime>& operators, std::int64_t steps, std::size_t most) {
   double total = 0;
   for (const OperatorTime& time : operators) total += time.seconds;
   std::vector<std::vector<std::string>> rows = {{"operator", "own ms", "share %", "calls"}};
   const auto row = [&](const std::string& name, double seconds, std::int64_t calls) {
     const double per_step = static_cast<double>(steps);
-    rows.push_back({name, fmt::format("{:.1f}", 1e3 * seconds / per_step),
+    rows.push_back({shortened(name), fmt::format("{:.1f}", 1e3 * seconds / per_step),
                     fmt::format("{:.1f}", total > 0 ? 100 * seconds / total : 0.0),
                     fmt::format("{:.0f}", static_cast<double>(calls) / per_step)});
   };

@@ -33,17 +33,22 @@ class AddRowsTest : public testing::KernelTest {
     v.part = numbers({kept, shape.positions, shape.channels}, 2, dtype);
     if (has_gamma) v.gamma = numbers({shape.channels}, 3);
     v.sum = at::full_like(v.whole, NAN);
-    AddRows a;
-    a.part = part_of(v);
-    a.whole_rows = shape.num_rows;
-    a.whole = v.whole.const_data_ptr<float>();
-    a.gamma = has_gamma ? v.gamma.const_data_ptr<float>() : nullptr;
-    a.scale = static_cast<float>(kScale);
-    a.addend = v.part.const_data_ptr();
-    a.addend_type = testing::dtype_of(dtype);
-    a.sum = v.sum.mutable_data_ptr<float>();
+    const AddRows a = arguments(v);
     in_any_order(v.sum, [&] { kernels().add_rows(a, nullptr); });
     return v;
+  }
+
+  static AddRows arguments(const Values& v) {
+    AddRows a;
+    a.part = part_of(v);
+    a.whole_rows = v.whole.size(0);
+    a.whole = v.whole.const_data_ptr<float>();
+    a.gamma = v.gamma.defined() ? v.gamma.const_data_ptr<float>() : nullptr;
+    a.scale = static_cast<float>(kScale);
+    a.addend = v.part.const_data_ptr();
+    a.addend_type = testing::dtype_of(v.part.scalar_type());
+    a.sum = v.sum.mutable_data_ptr<float>();
+    return a;
   }
 
   static RowPart part_of(const Values& v) {
@@ -82,6 +87,25 @@ TEST_P(AddRowsTest, SumIsThatOfFloat64AndOtherRowsAreCopied) {
   }
   const Values v = forward(kCases[1], at::kFloat);
   for (const std::int64_t row : {1, 2}) EXPECT_TRUE(at::equal(v.sum[row], v.whole[row])) << row;
+}
+
+TEST_P(AddRowsTest, InPlaceGivesTheSameBits) {
+  for (const Case& shape : kCases) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      for (const bool has_gamma : {true, false}) {
+        const Values v = forward(shape, dtype, has_gamma);
+        const at::Tensor memory = v.whole.clone();
+        AddRows a = arguments(v);
+        a.whole = memory.const_data_ptr<float>();
+        a.sum = memory.mutable_data_ptr<float>();
+        in_any_order(memory, [&] {
+          memory.copy_(v.whole);
+          kernels().add_rows(a, nullptr);
+        });
+        EXPECT_TRUE(at::equal(memory, v.sum)) << shape.channels;
+      }
+    }
+  }
 }
 
 TEST_P(AddRowsTest, GradientsAreThoseOfFloat64) {

@@ -17,8 +17,8 @@ struct NormCase {
   bool all = false;
 };
 const std::vector<NormCase> kNormCases = {
-    {3, 1, 192, {1}},      {5, 7, 384, {4, 0, 3}}, {2, 3, 1000, {0, 1}},
-    {4, 2, 30, {2, 1}},    {3, 70, 33, {0, 2}},    {3, 5, 192, {}},
+    {3, 1, 192, {1}},      {5, 7, 384, {4, 0, 3}}, {2, 3, 1000, {0, 1}},  {2, 9, 2048, {1}},
+    {40, 5, 96, {}, true}, {4, 2, 30, {2, 1}},     {3, 70, 33, {0, 2}},   {3, 5, 192, {}},
     {6, 3, 384, {}, true}, {1, 1, 1, {0}},         {300, 3, 8, {}, true},
 };
 
@@ -61,7 +61,7 @@ class LayerNormTest : public testing::KernelTest {
                      bool from_kept = false) const {
     const std::int64_t lines = v.mean.numel(), channels = v.weight.numel();
     Gradients found{d_x_before.clone(), at::empty_like(v.weight), at::empty_like(v.weight)};
-    const at::Tensor sums = scratch(lines, channels, 2), of_lines = at::full({2 * lines}, NAN, floats());
+    const at::Tensor sums = scratch(lines, channels, 2);
     LayerNormBackward a;
     a.part = part_of(v);
     a.x = (from_kept ? v.kept : v.x).const_data_ptr<float>();
@@ -75,7 +75,6 @@ class LayerNormTest : public testing::KernelTest {
     a.adds = adds;
     a.d_weight = found.d_weight.mutable_data_ptr<float>();
     a.d_bias = found.d_bias.mutable_data_ptr<float>();
-    a.line_scratch = of_lines.mutable_data_ptr<float>();
     a.scratch = sums.mutable_data_ptr<float>();
     in_any_order(found.d_weight, [&] {
       found.d_x.copy_(d_x_before);
@@ -157,7 +156,6 @@ TEST_P(LayerNormTest, ACopyOfTheRowsServesTheGradientAsWell) {
 TEST_P(LayerNormTest, WithoutGradientsOfItsParametersGivesThatOfItsInput) {
   const Values v = forward({4, 3, 96, {1, 3}}, at::kFloat);
   const at::Tensor d_y = numbers(v.y.sizes(), 4), d_x = at::zeros_like(v.x);
-  const at::Tensor of_lines = at::empty({2 * v.mean.numel()}, floats());
   LayerNormBackward a;
   a.part = part_of(v);
   a.x = v.x.const_data_ptr<float>();
@@ -166,7 +164,6 @@ TEST_P(LayerNormTest, WithoutGradientsOfItsParametersGivesThatOfItsInput) {
   a.rstd = v.rstd.const_data_ptr<float>();
   a.d_y = d_y.const_data_ptr();
   a.d_x = d_x.mutable_data_ptr<float>();
-  a.line_scratch = of_lines.mutable_data_ptr<float>();
   kernels().layer_norm_backward(a, nullptr);
   EXPECT_TRUE(at::equal(d_x, backward(v, d_y, at::zeros_like(v.x), false).d_x));
 }

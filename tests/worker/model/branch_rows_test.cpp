@@ -7,7 +7,9 @@
 
 #include "tests/worker/kernels/kernel_rig.h"
 #include "tests/worker/model/models.h"
+#include "worker/model/device_linear.h"
 #include "worker/model/mlp.h"
+#include "worker/model/residual.h"
 
 namespace cosub::model {
 namespace {
@@ -174,6 +176,143 @@ TEST_P(MlpByKernels, InBfloat16ErrsLittleMoreThanAutocast) {
   for (std::size_t i = 1; i < mine.size(); ++i) EXPECT_EQ(mine[i].scalar_type(), at::kFloat) << i;
 }
 
+/// What is wanted of a projection to queries, keys and values: an output that mixes the three.
+class LinearByKernels : public testing::KernelTest {
+ protected:
+  static constexpr std::int64_t kHeads = 3, kWidth = 8;
+
+  Tensors inputs(at::Device where, at::ScalarType dtype) const {
+    Tensors in;
+    for (const at::Tensor& value :
+         {numbers({4, 11, 40}, 1), numbers({3 * kHeads * kWidth, 40}, 2).mul_(0.3), numbers({72}, 3)})
+      in.push_back(value.to(where, dtype).requires_grad_());
+    return in;
+  }
+  static at::Tensor mixed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return (q * v.sin()).transpose(1, 2).flatten(2) + 0.5 * k.transpose(1, 2).flatten(2);
+  }
+  static at::Tensor projected_by_us(const Tensors& in) {
+    const auto [q, k, v] = project_by_kernels(in[0], in[1], in[2], kHeads);
+    return mixed(q, k, v);
+  }
+  static at::Tensor projected_by_torch(const Tensors& in) {
+    const at::Tensor qkv = at::linear(in[0], in[1], in[2]).view({4, 11, 3, kHeads, kWidth});
+    const Tensors parts = qkv.permute({2, 0, 3, 1, 4}).unbind(0);
+    return mixed(parts[0], parts[1], parts[2]);
+  }
+  static at::Tensor linear_by_us(const Tensors& in) { return linear_by_kernels(in[0], in[1], in[2]); }
+  static at::Tensor linear_by_torch(const Tensors& in) { return at::linear(in[0], in[1], in[2]); }
+
+  template <typename Function>
+  Tensors run(Tensors in, const Function& function) const {
+    const at::Tensor y = function(in);
+    (y * numbers(y.sizes(), 7).to(y.options())).sum().backward();
+    Tensors found = {y.detach()};
+    for (const at::Tensor& tensor : in) found.push_back(tensor.grad());
+    return found;
+  }
+
+  template <typename Ours, typename Theirs>
+  void compare(const Ours& ours, const Theirs& theirs) const {
+    const Tensors exact = run(inputs(at::kCPU, at::kDouble), theirs),
+                  mine = run(inputs(device(), at::kFloat), ours);
+    for (std::size_t i = 0; i < mine.size(); ++i) EXPECT_LT(distance(mine[i], exact[i]), 2e-6) << i;
+    const AutocastOn scope(device());
+    const Tensors rounded = run(inputs(device(), at::kFloat), ours),
+                  usual = run(inputs(device(), at::kFloat), theirs);
+    for (std::size_t i = 0; i < rounded.size(); ++i) {
+      EXPECT_LT(distance(rounded[i], exact[i]), 1.5 * distance(usual[i], exact[i])) << i;
+      EXPECT_EQ(rounded[i].scalar_type(), usual[i].scalar_type()) << i;
+    }
+  }
+};
+
+TEST_P(LinearByKernels, GivesTheNumbersOfFloat64AndUnderAutocastThoseOfAutocast) {
+  compare(linear_by_us, linear_by_torch);
+}
+
+TEST_P(LinearByKernels, ProjectsToQueriesKeysAndValues) {
+  compare(projected_by_us, projected_by_torch);
+}
+
+TEST_P(LinearByKernels, WhatNobodyUsesGetsNoGradient) {
+  Tensors in = inputs(device(), at::kFloat);
+  project_by_kernels(in[0], in[1], in[2], kHeads)[1].sum().backward();  // keys alone
+  const std::int64_t dim = kHeads * kWidth;
+  EXPECT_EQ(in[1].grad().narrow(0, 0, dim).abs().max().item<float>(), 0);
+  EXPECT_GT(in[1].grad().narrow(0, dim, dim).abs().min().item<float>(), 0);
+  EXPECT_EQ(in[2].grad().narrow(0, 2 * dim, dim).abs().max().item<float>(), 0);
+  in[1].set_requires_grad(false);
+  in[1].mutable_grad().reset();
+  linear_by_kernels(in[0], in[1], at::Tensor()).sum().backward();
+  EXPECT_FALSE(in[1].grad().defined());
+}
+
+TEST_P(LinearByKernels, TakesOnlyWhatTheKernelsTake) {
+  const Tensors in = inputs(device(), at::kFloat);
+  EXPECT_TRUE(is_linear_for_kernels(in[0], in[1], in[2]));
+  EXPECT_TRUE(is_linear_for_kernels(in[0], in[1], at::Tensor()));
+  EXPECT_FALSE(is_linear_for_kernels(in[0].to(at::kDouble), in[1], in[2]));
+  EXPECT_FALSE(is_linear_for_kernels(in[0].transpose(0, 1), in[1], in[2]));
+  kernels::set_kernels(nullptr);
+  EXPECT_FALSE(is_linear_for_kernels(in[0], in[1], in[2]));
+}
+
+/// Where a residual stream lies, from one branch to the next.
+class StreamByKernels : public BranchRows {
+ protected:
+  /// Two branches that each keep 2 of 6 rows.
+  static void begin(ResidualSeam& seam) {
+    seam.declare({"one", 0, 0.5, {}});
+    seam.declare({"two", 1, 0.5, {}});
+    Pass pass;
+    pass.kind = Pass::Kind::kTrain;
+    pass.images = 6;
+    pass.kept.branches = {{.all = false, .rows = {0, 4}, .scale = 2.0},
+                          {.all = false, .rows = {4, 5}, .scale = 2.0}};
+    seam.begin(std::move(pass));
+  }
+  ResidualSeam::Branch branch(const Tensors& in) const {
+    return {[](const at::Tensor& normed) { return normed.tanh(); }, in[3], Norm{in[1], in[2], kEps}};
+  }
+};
+
+TEST_P(StreamByKernels, IsOverwrittenWhereItIsGivenUp) {
+  ResidualSeam seam;
+  begin(seam);
+  const Tensors in = inputs();
+  at::Tensor x = in[0].clone();
+  const void* memory = x.const_data_ptr();
+  const at::Tensor one = seam.apply(0, std::move(x), branch(in));
+  EXPECT_EQ(one.const_data_ptr(), memory);
+  const at::Tensor two = seam.apply(1, one, branch(in));
+  EXPECT_NE(two.const_data_ptr(), memory) << "somebody still has it";
+  EXPECT_TRUE(at::equal(one[5], in[0][5]));
+}
+
+TEST_P(StreamByKernels, GivesTheSameGradientsWhereItIsGivenUp) {
+  const auto run = [this](bool gives_up) {
+    ResidualSeam seam;
+    begin(seam);
+    Tensors in = inputs();
+    for (at::Tensor& value : in) value.requires_grad_();
+    at::Tensor x = in[0] * 1.0, one, two;
+    if (gives_up) {
+      one = seam.apply(0, std::move(x), branch(in));
+      two = seam.apply(1, std::move(one), branch(in));
+    } else {
+      one = seam.apply(0, x, branch(in));
+      two = seam.apply(1, one, branch(in));
+    }
+    (two * numbers(two.sizes(), 9)).sum().backward();
+    Tensors found = {two.detach()};
+    for (const at::Tensor& value : in) found.push_back(value.grad());
+    return found;
+  };
+  const Tensors kept = run(false), given_up = run(true);
+  for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_TRUE(at::equal(kept[i], given_up[i])) << i;
+}
+
 /// A step's logits and gradients of small models, with and without the kernels.
 class ModelByKernels : public testing::KernelTest {
  protected:
@@ -224,7 +363,9 @@ TEST_P(ModelByKernels, GivesTheSameStepAsWithout) {
 }
 
 COSUB_EMULATED_AND_ON_GPU(BranchRows);
+COSUB_EMULATED_AND_ON_GPU(LinearByKernels);
 COSUB_EMULATED_AND_ON_GPU(MlpByKernels);
+COSUB_EMULATED_AND_ON_GPU(StreamByKernels);
 COSUB_EMULATED_AND_ON_GPU(ModelByKernels);
 
 }  // namespace
