@@ -19,7 +19,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __shared__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 #include "worker/kernels/launch.cuh"
 

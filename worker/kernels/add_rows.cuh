@@ -68,7 +68,10 @@ __global__ void add_rows_in_place(AddRows a, unsigned chunks, unsigned lines_of_
 
 template <class T, int kWidth>
 struct AddRowsColumns {
-  static constexpr int kSums = 1;  // d_gamma
+  static constexpr int kLinesAtOnce = 2;
+  struct In {
+    Pack<kWidth> d, addend;
+  };
   AddRowsBackward a;
   Pack<kWidth> factor;
 
@@ -77,15 +80,20 @@ struct AddRowsColumns {
     if (a.gamma != nullptr) factor = load<kWidth>(a.gamma + column);
     for (int i = 0; i < kWidth; ++i) factor.at[i] *= a.scale;
   }
-  __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&sums)[1][kWidth]) {
-    const std::int64_t channels = a.part.channels, at = line * channels + column;
-    Pack<kWidth> d = load<kWidth>(a.d_sum + line_of_whole(a.part, line) * channels + column);
-    if (a.addend != nullptr) {
-      const Pack<kWidth> addend = load<kWidth>(static_cast<const T*>(a.addend) + at);
-      for (int i = 0; i < kWidth; ++i) sums[0][i] += a.scale * d.at[i] * addend.at[i];
+  __device__ __forceinline__ In read(std::int64_t line, std::int64_t column) const {
+    const std::int64_t channels = a.part.channels;
+    In in = {load<kWidth>(a.d_sum + line_of_whole(a.part, line) * channels + column), {}};
+    if (a.addend != nullptr)
+      in.addend = load<kWidth>(static_cast<const T*>(a.addend) + line * channels + column);
+    return in;
+  }
+  __device__ __forceinline__ void use(In in, std::int64_t line, std::int64_t column,
+                                      float (&sums)[kWidth]) const {
+    for (int i = 0; i < kWidth; ++i) {
+      sums[i] += a.scale * in.d.at[i] * in.addend.at[i];
+      in.d.at[i] *= factor.at[i];
     }
-    for (int i = 0; i < kWidth; ++i) d.at[i] *= factor.at[i];
-    store(d, static_cast<T*>(a.d_addend) + at);
+    store(in.d, static_cast<T*>(a.d_addend) + line * a.part.channels + column);
   }
 };
 

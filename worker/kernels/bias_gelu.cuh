@@ -23,7 +23,8 @@ __device__ __forceinline__ Normal normal_at(float x) {
 /// Handbook of Mathematical Functions, 7.1.26, which errs by 1.5e-7 at most and needs the density anyway.
 template <>
 __device__ __forceinline__ Normal normal_at<Bf16>(float x) {
-  const float bell = fast_exp(-0.5f * x * x);
+  constexpr float kHalfLog2E = 0.72134752044448170f;  // log2(e) / 2
+  const float bell = fast_exp2(-kHalfLog2E * x * x);
   const float t = fast_reciprocal(1.0f + 0.23164189f * fabsf(x));
   const float half_of_tail =
       t *
@@ -34,42 +35,50 @@ __device__ __forceinline__ Normal normal_at<Bf16>(float x) {
 
 template <class T, int kWidth>
 struct BiasGeluColumns {
-  static constexpr int kSums = 1;  // none
+  static constexpr int kLinesAtOnce = 1;
+  using In = Pack<kWidth>;
   BiasGelu a;
   Pack<kWidth> bias;
 
   __device__ __forceinline__ void begin(std::int64_t column) { bias = load<kWidth>(a.bias + column); }
-  __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&)[1][kWidth]) {
-    const std::int64_t at = line * a.channels + column;
-    Pack<kWidth> x = load<kWidth>(static_cast<const T*>(a.x) + at);
+  __device__ __forceinline__ In read(std::int64_t line, std::int64_t column) const {
+    return load<kWidth>(static_cast<const T*>(a.x) + line * a.channels + column);
+  }
+  __device__ __forceinline__ void use(In x, std::int64_t line, std::int64_t column, float (&)[kWidth]) const {
     for (int i = 0; i < kWidth; ++i) {
       const float biased = x.at[i] + bias.at[i];
       x.at[i] = biased * normal_at<T>(biased).below;
     }
-    store(x, static_cast<T*>(a.y) + at);
+    store(x, static_cast<T*>(a.y) + line * a.channels + column);
   }
 };
 
 template <class T, int kWidth>
 struct BiasGeluBackwardColumns {
-  static constexpr int kSums = 1;  // d_bias
+  static constexpr int kLinesAtOnce = 2;
+  struct In {
+    Pack<kWidth> x, d;
+  };
   BiasGeluBackward a;
   Pack<kWidth> bias;
 
   __device__ __forceinline__ void begin(std::int64_t column) { bias = load<kWidth>(a.bias + column); }
-  __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&sums)[1][kWidth]) {
+  __device__ __forceinline__ In read(std::int64_t line, std::int64_t column) const {
     const std::int64_t at = line * a.channels + column;
-    Pack<kWidth> x = load<kWidth>(static_cast<const T*>(a.x) + at);
-    Pack<kWidth> d = load<kWidth>(static_cast<const T*>(a.d_y) + at);
+    return {load<kWidth>(static_cast<const T*>(a.x) + at), load<kWidth>(static_cast<const T*>(a.d_y) + at)};
+  }
+  __device__ __forceinline__ void use(In in, std::int64_t line, std::int64_t column,
+                                      float (&sums)[kWidth]) const {
+    const std::int64_t at = line * a.channels + column;
     for (int i = 0; i < kWidth; ++i) {
-      const float biased = x.at[i] + bias.at[i];
+      const float biased = in.x.at[i] + bias.at[i];
       const Normal normal = normal_at<T>(biased);
-      d.at[i] *= normal.below + biased * normal.density;
-      sums[0][i] += d.at[i];
-      x.at[i] = biased * normal.below;
+      in.d.at[i] *= normal.below + biased * normal.density;
+      sums[i] += in.d.at[i];
+      in.x.at[i] = biased * normal.below;
     }
-    store(d, static_cast<T*>(a.d_x) + at);
-    store(x, static_cast<T*>(a.y) + at);
+    store(in.d, static_cast<T*>(a.d_x) + at);
+    store(in.x, static_cast<T*>(a.y) + at);
   }
 };
 

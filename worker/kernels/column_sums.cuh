@@ -8,19 +8,24 @@ namespace cosub::kernels {
 
 template <class T, int kWidth>
 struct ColumnSumsBody {
-  static constexpr int kSums = 1;
+  static constexpr int kLinesAtOnce = 1;
+  using In = Pack<kWidth>;
   ColumnSums a;
 
   __device__ __forceinline__ void begin(std::int64_t /*column*/) {}
-  __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&sums)[1][kWidth]) {
-    const Pack<kWidth> x = load<kWidth>(static_cast<const T*>(a.x) + line * a.channels + column);
-    for (int i = 0; i < kWidth; ++i) sums[0][i] += x.at[i];
+  __device__ __forceinline__ In read(std::int64_t line, std::int64_t column) const {
+    return load<kWidth>(static_cast<const T*>(a.x) + line * a.channels + column);
+  }
+  __device__ __forceinline__ void use(const In& x, std::int64_t /*line*/, std::int64_t /*column*/,
+                                      float (&sums)[kWidth]) const {
+    for (int i = 0; i < kWidth; ++i) sums[i] += x.at[i];
   }
 };
 
 template <class T, int kWidth>
 struct JoinColumnsBody {
-  static constexpr int kSums = 1;
+  static constexpr int kLinesAtOnce = 2;
+  using In = Pack<kWidth>;
   JoinColumns a;
   const T* from;  // the part and in it the column
 
@@ -31,9 +36,12 @@ struct JoinColumnsBody {
                                              : a.parts[2]) +
            column - part * a.channels;
   }
-  __device__ __forceinline__ void visit(std::int64_t line, std::int64_t column, float (&sums)[1][kWidth]) {
-    const Pack<kWidth> x = load<kWidth>(from + line * a.channels);
-    for (int i = 0; i < kWidth; ++i) sums[0][i] += x.at[i];
+  __device__ __forceinline__ In read(std::int64_t line, std::int64_t /*column*/) const {
+    return load<kWidth>(from + line * a.channels);
+  }
+  __device__ __forceinline__ void use(const In& x, std::int64_t line, std::int64_t column,
+                                      float (&sums)[kWidth]) const {
+    for (int i = 0; i < kWidth; ++i) sums[i] += x.at[i];
     store(x, static_cast<T*>(a.joined) + line * 3 * a.channels + column);
   }
 };

@@ -10,32 +10,36 @@ namespace cosub::kernels {
 constexpr int kColumnThreads = 32, kLineThreads = 8;  // of a block
 constexpr int kPieceThreads = 32;                     // of a block of the second launch
 
-/// Body: kSums; begin(column) for the kWidth columns from there; then for some lines visit(line, column,
-/// sums), which adds to sums[s][i]. Sums are dropped where `scratch` is null.
+/// Body: kLinesAtOnce, how many lines are on their way from memory to a thread at a time; begin(column) for
+/// the kWidth columns from there; then for some lines read(line, column), an In, and use(in, line, column,
+/// sums), which adds to sums[i]. Sums are dropped where `scratch` is null.
 template <int kWidth, class Body>
 __global__ void column_pass(Body body, std::int64_t lines, std::int64_t channels, float* scratch) {
-  constexpr int kSums = Body::kSums, kColumns = kColumnThreads * kWidth;
+  constexpr int kColumns = kColumnThreads * kWidth, kAtOnce = Body::kLinesAtOnce;
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
   const std::int64_t column = (static_cast<std::int64_t>(blockIdx.x) * kColumnThreads + x) * kWidth;
   const std::int64_t pieces = gridDim.y, length = (lines + pieces - 1) / pieces;
   const std::int64_t begin = blockIdx.y * length, end = begin + length < lines ? begin + length : lines;
-  float sums[kSums][kWidth] = {};
+  float sums[kWidth] = {};
   if (column < channels) {
     body.begin(column);
-    for (std::int64_t line = begin + y; line < end; line += kLineThreads) body.visit(line, column, sums);
+    for (std::int64_t first = begin + y; first < end; first += kLineThreads * kAtOnce) {
+      typename Body::In in[kAtOnce];
+      for (int l = 0; l < kAtOnce; ++l)
+        if (first + l * kLineThreads < end) in[l] = body.read(first + l * kLineThreads, column);
+      for (int l = 0; l < kAtOnce; ++l)
+        if (first + l * kLineThreads < end) body.use(in[l], first + l * kLineThreads, column, sums);
+    }
   }
   if (scratch == nullptr) return;
-  __shared__ float shared[kLineThreads][kSums][kColumns];
-  for (int s = 0; s < kSums; ++s)
-    for (int i = 0; i < kWidth; ++i) shared[y][s][i * kColumnThreads + x] = sums[s][i];
+  __shared__ float shared[kLineThreads][kColumns];
+  for (int i = 0; i < kWidth; ++i) shared[y][i * kColumnThreads + x] = sums[i];
   __syncthreads();
   if (y != 0 || column >= channels) return;
-  for (int s = 0; s < kSums; ++s) {
-    for (int i = 0; i < kWidth; ++i) {
-      float sum = 0;
-      for (int from = 0; from < kLineThreads; ++from) sum += shared[from][s][i * kColumnThreads + x];
-      scratch[(s * pieces + blockIdx.y) * channels + column + i] = sum;
-    }
+  for (int i = 0; i < kWidth; ++i) {
+    float sum = 0;
+    for (int from = 0; from < kLineThreads; ++from) sum += shared[from][i * kColumnThreads + x];
+    scratch[blockIdx.y * channels + column + i] = sum;
   }
 }
 
@@ -66,16 +70,15 @@ inline void launch_totals(const float* scratch, std::int64_t pieces, std::int64_
          {kColumnThreads, kPieceThreads}, stream, scratch, pieces, channels, first, second);
 }
 
-/// Both launches, of a body with one sum; `total`: [channels], null: not wanted.
+/// Both launches; `total`: the body's sums [channels], null: not wanted.
 template <int kWidth, class Body>
 void run_columns(const char* name, const Body& body, std::int64_t lines, std::int64_t channels,
                  float* scratch, Stream stream, float* total = nullptr) {
   constexpr std::int64_t kColumns = kColumnThreads * kWidth;
-  const Extent block{kColumnThreads, kLineThreads};
   const std::int64_t pieces = column_pieces(lines);
-  launch(name, column_pass<kWidth, Body>, {(channels + kColumns - 1) / kColumns, pieces}, block, stream, body,
-         lines, channels, total != nullptr ? scratch : nullptr);
-  if (total != nullptr) launch_totals(scratch, pieces, channels, Body::kSums, stream, total);
+  launch(name, column_pass<kWidth, Body>, {(channels + kColumns - 1) / kColumns, pieces},
+         {kColumnThreads, kLineThreads}, stream, body, lines, channels, total != nullptr ? scratch : nullptr);
+  if (total != nullptr) launch_totals(scratch, pieces, channels, 1, stream, total);
 }
 
 }  // namespace cosub::kernels

@@ -1,6 +1,6 @@
 // LayerNorm (arXiv 1607.06450) of gathered rows. Forward: a warp for a line. Backward, in one pass: some
-// warps for some lines at a time; each thread has the same columns of all its lines, so that it sums the
-// gradients of weight and bias beside d_x.
+// warps for a line; each thread has the same columns of all its lines, so that it sums the gradients of
+// weight and bias beside d_x.
 #pragma once
 
 #include <stdexcept>
@@ -49,20 +49,37 @@ __device__ __forceinline__ std::int64_t line_of_x(const LayerNormBackward& a, st
   return a.x_is_kept ? line : line_of_whole(a.part, line);
 }
 
-constexpr int kGroupLines = 4;     // that a group of warps takes at a time
-constexpr int kNormThreads = 256;  // of a block, where a line has no more packs
+constexpr int kNormThreads = 256;                       // of a block, where a line has no more packs
+constexpr int kMostNormWarps = kMostNormPacks / kWarp;  // of a block
 
-/// Block: x threads for a line's packs (whole warps), y groups of them. The means over the channels of g and
-/// of g * normed, where g = d_y * weight, are summed over warps through shared memory, which is used in turns
-/// of two: one barrier a turn.
+/// A thread's pack of a line, and what it needs of the line.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kMostNormPacks) layer_norm_backward_kernel(LayerNormBackward a) {
-  constexpr int kMostWarps = kMostNormPacks / kWarp;
-  __shared__ float partial[2][kMostWarps][kGroupLines][2];
-  __shared__ float of_groups[2][kNormThreads][kWidth];
+struct NormLine {
+  Pack<kWidth> x, d, d_x;
+  float mean, rstd;
+  std::int64_t at;  // of d_x
+
+  __device__ __forceinline__ void read(const LayerNormBackward& a, std::int64_t line, std::int64_t column) {
+    const std::int64_t channels = a.part.channels, of_part = line * channels + column;
+    at = line_of_whole(a.part, line) * channels + column;
+    x = load<kWidth>(a.x + (a.x_is_kept ? of_part : at));
+    d = load<kWidth>(static_cast<const T*>(a.d_y) + of_part);
+    if (a.adds) d_x = load<kWidth>(a.d_x + at);
+    mean = a.mean[line];
+    rstd = a.rstd[line];
+  }
+};
+
+/// Block: x threads for a line's packs (whole warps), y groups of them, a line each at a time. A block has
+/// one piece of the lines (arguments.h, column_pieces) and leaves its sums for weight and bias in scratch.
+/// The means over the channels of g and of g * normed, where g = d_y * weight, meet in shared memory, used in
+/// turns of two so that one barrier a line does; the next line is on its way meanwhile.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kMostNormPacks, 2) layer_norm_backward_kernel(LayerNormBackward a) {
+  __shared__ float partial[2][kMostNormWarps][2];
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
   const int threads = static_cast<int>(blockDim.x), groups = static_cast<int>(blockDim.y);
-  const int warps = threads / kWarp, first_warp = y * warps, warp = first_warp + x / kWarp;
+  const int warps = threads / kWarp, first_warp = y * warps;
   const std::int64_t lines = a.part.num_rows * a.part.positions, channels = a.part.channels;
   const std::int64_t column = static_cast<std::int64_t>(x) * kWidth;
   const bool active = column < channels;
@@ -70,57 +87,49 @@ __global__ void __launch_bounds__(kMostNormPacks) layer_norm_backward_kernel(Lay
   const std::int64_t begin = blockIdx.x * length, end = begin + length < lines ? begin + length : lines;
   Pack<kWidth> weight = {}, d_weight = {}, d_bias = {};
   for (int i = 0; i < kWidth && active; ++i) weight.at[i] = a.weight[column + i];
+  NormLine<T, kWidth> now = {}, next = {};
+  if (active && begin + y < end) next.read(a, begin + y, column);
   int turn = 0;
-  for (std::int64_t next = begin; next < end; next += kGroupLines * groups) {
-    const std::int64_t first = next + y * kGroupLines;
-    Pack<kWidth> normed[kGroupLines] = {}, d[kGroupLines] = {}, d_x[kGroupLines] = {};
-    float rstd[kGroupLines] = {};
-    std::int64_t at[kGroupLines] = {};
-    for (int l = 0; l < kGroupLines; ++l) {
-      const std::int64_t line = first + l;
-      if (line >= end || !active) continue;
-      at[l] = line_of_whole(a.part, line) * channels + column;
-      normed[l] = load<kWidth>(a.x + (a.x_is_kept ? line * channels + column : at[l]));
-      d[l] = load<kWidth>(static_cast<const T*>(a.d_y) + line * channels + column);
-      if (a.adds) d_x[l] = load<kWidth>(a.d_x + at[l]);
-      rstd[l] = a.rstd[line];
-      const float mean = a.mean[line];
-      for (int i = 0; i < kWidth; ++i) normed[l].at[i] = (normed[l].at[i] - mean) * rstd[l];
-    }
-    for (int l = 0; l < kGroupLines; ++l) {
-      float plain = 0, with_normed = 0;
+  for (std::int64_t first = begin; first < end; first += groups, turn = 1 - turn) {
+    const std::int64_t line = first + y;
+    const bool has_line = active && line < end;
+    now = next;
+    if (active && line + groups < end) next.read(a, line + groups, column);
+    Pack<kWidth> normed = {};
+    float plain = 0, with_normed = 0;
+    if (has_line) {
       for (int i = 0; i < kWidth; ++i) {
-        const float g = d[l].at[i] * weight.at[i];
+        normed.at[i] = (now.x.at[i] - now.mean) * now.rstd;
+        const float g = now.d.at[i] * weight.at[i];
         plain += g;
-        with_normed += g * normed[l].at[i];
+        with_normed += g * normed.at[i];
       }
-      plain = warp_sum(plain);
-      with_normed = warp_sum(with_normed);
-      if (x % kWarp != 0) continue;
-      partial[turn][warp][l][0] = plain;
-      partial[turn][warp][l][1] = with_normed;
+    }
+    plain = warp_sum(plain);
+    with_normed = warp_sum(with_normed);
+    if (x % kWarp == 0) {
+      partial[turn][first_warp + x / kWarp][0] = plain;
+      partial[turn][first_warp + x / kWarp][1] = with_normed;
     }
     __syncthreads();
-    for (int l = 0; l < kGroupLines; ++l) {
-      if (first + l >= end || !active) continue;
-      float plain = 0, with_normed = 0;
-      for (int other = first_warp; other < first_warp + warps; ++other) {
-        plain += partial[turn][other][l][0];
-        with_normed += partial[turn][other][l][1];
-      }
-      plain /= static_cast<float>(channels);
-      with_normed /= static_cast<float>(channels);
-      for (int i = 0; i < kWidth; ++i) {
-        d_x[l].at[i] += rstd[l] * (d[l].at[i] * weight.at[i] - plain - normed[l].at[i] * with_normed);
-        d_weight.at[i] += d[l].at[i] * normed[l].at[i];
-        d_bias.at[i] += d[l].at[i];
-      }
-      store(d_x[l], a.d_x + at[l]);
+    if (!has_line) continue;
+    plain = with_normed = 0;
+    for (int warp = first_warp; warp < first_warp + warps; ++warp) {
+      plain += partial[turn][warp][0];
+      with_normed += partial[turn][warp][1];
     }
-    turn = 1 - turn;
+    plain /= static_cast<float>(channels);
+    with_normed /= static_cast<float>(channels);
+    for (int i = 0; i < kWidth; ++i) {
+      now.d_x.at[i] += now.rstd * (now.d.at[i] * weight.at[i] - plain - normed.at[i] * with_normed);
+      d_weight.at[i] += now.d.at[i] * normed.at[i];
+      d_bias.at[i] += now.d.at[i];
+    }
+    store(now.d_x, a.d_x + now.at);
   }
   if (a.scratch == nullptr) return;
   if (groups > 1) {
+    __shared__ float of_groups[2][kNormThreads][kWidth];
     for (int i = 0; i < kWidth; ++i) {
       of_groups[0][y * threads + x][i] = d_weight.at[i];
       of_groups[1][y * threads + x][i] = d_bias.at[i];
@@ -154,17 +163,16 @@ inline void run_layer_norm(const LayerNorm& a, Stream stream) {
 }
 
 inline void run_layer_norm_backward(const LayerNormBackward& a, Stream stream) {
-  const std::int64_t lines = a.part.num_rows * a.part.positions, channels = a.part.channels;
+  const std::int64_t channels = a.part.channels, pieces = column_pieces(a.part.num_rows * a.part.positions);
   const bool four = channels % 4 == 0 && aligned_for_4(a.x, a.d_y, a.d_x, a.scratch);
   const std::int64_t packs = four ? channels / 4 : channels;
   if (packs > kMostNormPacks) throw std::invalid_argument("layer_norm_backward: too many channels");
-  const std::int64_t threads = (packs + kWarp - 1) / kWarp * kWarp,
-                     groups = threads < kNormThreads ? kNormThreads / threads : 1;
-  const std::int64_t pieces = column_pieces(lines);
+  const std::int64_t threads = (packs + kWarp - 1) / kWarp * kWarp;
+  const Extent block{threads, threads < kNormThreads ? kNormThreads / threads : 1};
   with_type(a.y_type, [&](auto type) {
     with_width(four, [&](auto width) {
       launch("layer_norm_backward", layer_norm_backward_kernel<decltype(type), decltype(width)::value>,
-             {pieces, 1}, {threads, groups}, stream, a);
+             {pieces, 1}, block, stream, a);
     });
   });
   if (a.scratch == nullptr) return;

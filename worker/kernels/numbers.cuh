@@ -42,17 +42,21 @@ __device__ __forceinline__ Bf16 from_float<Bf16>(float x) {
 #endif
 }
 
-/// Good to some units in the last place, by one instruction each.
-__device__ __forceinline__ float fast_exp(float x) {
+/// 2^x and 1 / x, good to some units in the last place, by one instruction each.
+__device__ __forceinline__ float fast_exp2(float x) {
 #ifdef __CUDA_ARCH__
-  return __expf(x);
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 #else
-  return expf(x);
+  return exp2f(x);
 #endif
 }
 __device__ __forceinline__ float fast_reciprocal(float x) {
 #ifdef __CUDA_ARCH__
-  return __fdividef(1.0f, x);
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 #else
   return 1.0f / x;
 #endif
@@ -78,9 +82,23 @@ __device__ __forceinline__ Pack<kWidth> load(const T* from) {
 }
 
 template <int kWidth, class T>
+__device__ __forceinline__ void pack_into(const Pack<kWidth>& pack, Packed<T, kWidth>& packed) {
+#ifdef __CUDA_ARCH__
+  if constexpr (std::is_same_v<T, Bf16> && kWidth % 2 == 0) {  // two by one instruction
+    for (int i = 0; i < kWidth; i += 2)
+      asm("cvt.rn.bf16x2.f32 %0, %1, %2;"
+          : "=r"(reinterpret_cast<unsigned*>(packed.at)[i / 2])
+          : "f"(pack.at[i + 1]), "f"(pack.at[i]));
+    return;
+  }
+#endif
+  for (int i = 0; i < kWidth; ++i) packed.at[i] = from_float<T>(pack.at[i]);
+}
+
+template <int kWidth, class T>
 __device__ __forceinline__ void store(const Pack<kWidth>& pack, T* to) {
   Packed<T, kWidth> packed;
-  for (int i = 0; i < kWidth; ++i) packed.at[i] = from_float<T>(pack.at[i]);
+  pack_into(pack, packed);
   *reinterpret_cast<Packed<T, kWidth>*>(to) = packed;
 }
 

@@ -111,8 +111,10 @@ struct Turn {
 /// `alone`: a world of this rank.
 std::vector<Turn> make_turns(const BenchStepOptions& options, const train::DeviceChoice& choice,
                              collective::Communicator& ranks, collective::Communicator& alone) {
+  // Turns must not reach into each other, and who asks for single steps waits for each.
+  const bool ahead = !choice.device.is_cpu() && options.in_turns == Turns::kNone && !options.on_request;
   const auto steps = [&](const BenchStepOptions& with, collective::Communicator& over) {
-    return std::make_unique<MeasuredSteps>(with, over, choice.device);
+    return std::make_unique<MeasuredSteps>(with, over, choice.device, ahead);
   };
   std::vector<Turn> turns;
   if (options.in_turns == Turns::kOverlap) {

@@ -24,30 +24,35 @@ std::vector<double> slowest(const std::vector<double>& mine, collective::Communi
 }  // namespace
 
 MeasuredSteps::MeasuredSteps(BenchStepOptions options, collective::Communicator& communicator,
-                             at::Device device)
+                             at::Device device, bool ahead)
     : options_(std::move(options)),
       device_(device),
-      rig_(options_.stage, options_.accumulate, options_.seed, options_.weights, communicator, device) {
+      ahead_(ahead),
+      rig_(options_.stage, options_.accumulate, options_.seed, options_.weights, communicator, device,
+           ahead) {
   found_.world_size = communicator.world_size();
   found_.images_per_step = rig_.images_per_step();
   found_.device = device.str();
   found_.parameter_bytes = rig_.parameter_bytes();
 }
 
+void MeasuredSteps::run_one() {
+  const std::optional<train::StepOutcome> outcome = ahead_ ? rig_.run_ahead() : rig_.run();
+  if (outcome) found_.losses.push_back(outcome->loss);
+}
+
 void MeasuredSteps::run() {
-  const bool is_first = found_.losses.empty();
+  const bool is_first = num_runs_++ == 0;
   rig_.take_phases();
   rig_.take_exchange_seconds();
   const auto start = std::chrono::steady_clock::now();
-  train::StepOutcome outcome;
   if (is_first)
-    found_.step_peak_bytes = peak_tensor_bytes(device_.type(), [&] { outcome = rig_.run(); });
+    found_.step_peak_bytes = peak_tensor_bytes(device_.type(), [this] { run_one(); });
   else
-    outcome = rig_.run();
+    run_one();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  found_.losses.push_back(outcome.loss);
   if (is_first) found_.resident_after_first = resident_bytes();
-  if (static_cast<std::int64_t>(found_.losses.size()) <= options_.warm_up) return;
+  if (num_runs_ <= options_.warm_up) return;
   found_.seconds.push_back(seconds.count());
   found_.phases.push_back(rig_.take_phases());
   found_.exchange_seconds.push_back(rig_.take_exchange_seconds());
@@ -61,6 +66,7 @@ double MeasuredSteps::flops_per_step() const {
 }
 
 StepMeasurements MeasuredSteps::finish(collective::Communicator& hosts) {
+  if (ahead_) found_.losses.push_back(rig_.last().loss);
   found_.resident_after_last = resident_bytes();
   found_.resident_peak = peak_resident_bytes();
   found_.device_peak = device_peak_bytes(device_);

@@ -13,8 +13,11 @@ namespace cosub::tools {
 
 class MeasuredSteps {
  public:
-  /// Collective over `communicator`, which must outlive it, as is run. ConfigError, DataError.
-  MeasuredSteps(BenchStepOptions options, collective::Communicator& communicator, at::Device device);
+  /// Collective over `communicator`, which must outlive it, as is run. `ahead`: each step is queued before
+  /// the one before is waited for, as a stage on a GPU does; otherwise each is waited for. ConfigError,
+  /// DataError.
+  MeasuredSteps(BenchStepOptions options, collective::Communicator& communicator, at::Device device,
+                bool ahead);
 
   /// The next step; the first options.warm_up are not part of the times.
   void run();
@@ -26,11 +29,14 @@ class MeasuredSteps {
   StepRig& rig() { return rig_; }
 
  private:
+  void run_one();
   double flops_per_step() const;
 
   BenchStepOptions options_;
   at::Device device_;
+  bool ahead_;
   StepRig rig_;
+  std::int64_t num_runs_ = 0;
   StepMeasurements found_;
 };
 

@@ -13,8 +13,8 @@ namespace cosub::tools {
 
 StepRig::StepRig(config::StageConfig stage, std::int64_t accumulate, std::uint64_t seed,
                  const std::filesystem::path& weights, collective::Communicator& communicator,
-                 at::Device device)
-    : stage_(std::move(stage)), device_(device) {
+                 at::Device device, bool late_results)
+    : stage_(std::move(stage)), device_(device), late_results_(late_results) {
   at::set_num_threads(static_cast<int>(stage_.threads));
   stage_.batch.global = stage_.batch.micro * accumulate * communicator.world_size();
   model_ = model::create(stage_.model, weights.empty() ? std::optional(seed) : std::nullopt);
@@ -33,7 +33,8 @@ StepRig::StepRig(config::StageConfig stage, std::int64_t accumulate, std::uint64
                               .ema = ema_ ? &*ema_ : nullptr,
                               .communicator = communicator,
                               .clock = clock_,
-                              .graph = train::make_step_graph(stage_, device, communicator.world_size())},
+                              .graph = train::make_step_graph(stage_, device, communicator.world_size()),
+                              .late_results = late_results},
       stage_, seed);
   const collective::StridedRange own = step_->own_microbatches();
   for (std::int64_t m = own.begin; m < own.end; m += own.stride) microbatches_.push_back(draw(m, seed));
@@ -53,19 +54,29 @@ data::Microbatch StepRig::draw(std::int64_t index, std::uint64_t seed) const {
   return batch;
 }
 
-train::StepOutcome StepRig::run() {
+std::optional<train::StepOutcome> StepRig::run_ahead() {
   auto next = microbatches_.begin();
   const auto take = [&] {
     data::Microbatch batch = *next++;
     batch.step = next_step_;
     return batch;
   };
-  const train::StepOutcome outcome = step_->run(next_step_, take, stage_.optimizer.lr, {}).value();
+  std::optional<train::StepOutcome> due = step_->run(next_step_, take, stage_.optimizer.lr, {});
   ++next_step_;
+  return due;
+}
+
+train::StepOutcome StepRig::last() {
+  return step_->last().value();
+}
+
+train::StepOutcome StepRig::run() {
+  std::optional<train::StepOutcome> outcome = run_ahead();
+  if (late_results_) outcome = last();
   if (!device_.is_cpu()) {
     c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
   }
-  return outcome;
+  return outcome.value();
 }
 
 std::int64_t StepRig::parameter_bytes() const {

@@ -26,12 +26,17 @@ class StepRig {
   /// stage: model, cosub, optimizer, ema, precision, threads, batch.micro, reduction and exchange;
   /// batch.global becomes `accumulate` microbatches a rank. Weights are drawn from `seed`, or read from a
   /// safetensors file where `weights` names one. Inputs are drawn from `seed` and the microbatch's index.
-  /// ConfigError, DataError.
+  /// late_results: for run_ahead. ConfigError, DataError.
   StepRig(config::StageConfig stage, std::int64_t accumulate, std::uint64_t seed,
-          const std::filesystem::path& weights, collective::Communicator& communicator, at::Device device);
+          const std::filesystem::path& weights, collective::Communicator& communicator, at::Device device,
+          bool late_results = false);
 
   /// The next step, from 0. Returns when the device has done it.
   train::StepOutcome run();
+  /// With late_results, as a stage on a GPU runs: the next step is queued, then the one before waited for,
+  /// whose outcome this is; nothing where there was none.
+  std::optional<train::StepOutcome> run_ahead();
+  train::StepOutcome last();  // after run_ahead: of that step, waited for
 
   train::PhaseSeconds take_phases() { return clock_.take(); }  // seconds by train::Phase, since last taken
   double take_exchange_seconds() { return step_->take_exchange_seconds(); }
@@ -50,6 +55,7 @@ class StepRig {
 
   config::StageConfig stage_;
   at::Device device_;
+  bool late_results_;
   std::shared_ptr<model::Backbone> model_;
   std::optional<train::FlatState> state_;
   std::unique_ptr<train::Optimizer> optimizer_;

@@ -1,18 +1,14 @@
 #include "tests/worker/kernels/kernel_rig.h"
 
-#include <dlfcn.h>
+#include <ATen/Context.h>
 
+#include "tests/support/cuda_half.h"
 #include "tests/support/emulated_kernels.h"
-#include "worker/collective/communicator.h"
 
 namespace cosub::testing {
 
 void KernelTest::SetUp() {
-  // Before anything asks LibTorch for its CUDA half: it remembers when that was not there.
-  const bool on_gpu_host = collective::gpu_present();
-  if (on_gpu_host) {
-    ASSERT_NE(dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << dlerror();
-  }
+  const bool on_gpu_host = load_cuda_half();
   if (GetParam() == Where::kEmulated) {
     kernels_ = emulated_kernels();
     return kernels::set_kernels(kernels_);
@@ -21,6 +17,7 @@ void KernelTest::SetUp() {
   ASSERT_TRUE(kernels::load_kernels()) << "lib/libcosub_kernels.so was not built (COSUB_WITH_KERNELS)";
   kernels_ = kernels::loaded_kernels();
   device_ = at::Device(at::kCUDA, 0);
+  at::globalContext().setAllowTF32CuDNN(false);  // as float32 is in a stage (worker/train/precision.h)
 }
 
 void KernelTest::TearDown() {

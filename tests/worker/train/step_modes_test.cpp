@@ -8,6 +8,7 @@
 #include <set>
 
 #include "common/error.h"
+#include "tests/support/cuda_half.h"
 #include "tests/support/emulated_kernels.h"
 #include "tests/worker/model/models.h"
 #include "tests/worker/train/toy_stage.h"
@@ -40,6 +41,7 @@ struct Mode {
 
 class StepModes : public ::testing::Test {
  protected:
+  static void SetUpTestSuite() { testing::load_cuda_half(); }
   static constexpr std::int64_t kImages = 8, kMicrobatches = 3;
 
   config::StageConfig stage(const config::ModelConfig& model, const std::string& rule) {
