@@ -58,6 +58,16 @@ at::Tensor add_rows_as_promoted(const at::Tensor& base, const at::Tensor& rows, 
   return add_rows(base.to(dtype), rows, branch.to(dtype), scale);
 }
 
+/// whole with scale * layer_scale * output added to some rows (undefined: all), by the kernels of a GPU where
+/// they take it.
+at::Tensor add_output(const at::Tensor& whole, const at::Tensor& rows, const at::Tensor& output, double scale,
+                      const at::Tensor& layer_scale, bool in_place) {
+  if (adds_branch(whole, output, layer_scale))
+    return add_branch(whole, rows, output, scale, layer_scale, in_place);
+  const at::Tensor scaled = layer_scale.defined() ? output * layer_scale : output;
+  return rows.defined() ? add_rows_as_promoted(whole, rows, scaled, scale) : whole + scaled;
+}
+
 /// x + scale * branch(x) on some rows (undefined: all), by the kernels of a GPU; in place where nobody else
 /// has x, nor its backward pass.
 at::Tensor add_by_kernels(at::Tensor x, const at::Tensor& rows, double scale,
@@ -66,10 +76,7 @@ at::Tensor add_by_kernels(at::Tensor x, const at::Tensor& rows, double scale,
   const auto [whole, normed] = norm_rows(x, rows, branch.norm);
   x.reset();
   const at::Tensor output = branch.function(normed).contiguous();
-  if (adds_branch(whole, output, branch.layer_scale))
-    return add_branch(whole, rows, output, scale, branch.layer_scale, given_up && is_ours_alone(whole));
-  const at::Tensor scaled = branch.layer_scale.defined() ? output * branch.layer_scale : output;
-  return rows.defined() ? add_rows_as_promoted(whole, rows, scaled, scale) : whole + scaled;
+  return add_output(whole, rows, output, scale, branch.layer_scale, given_up && is_ours_alone(whole));
 }
 
 at::Tensor repeat_rows(const at::Tensor& x, std::int64_t views) {
@@ -226,8 +233,8 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
     const auto [whole, part] = split_rows(x, kept.rows);
     const at::Tensor output = run(part, branch);
     if (splits_rows(output)) return merge_rows(whole, kept.rows, output, kept.scale, branch.layer_scale);
-    const at::Tensor scaled = branch.layer_scale.defined() ? output * branch.layer_scale : output;
-    return add_rows_as_promoted(whole, rows_of(index, x.device()), scaled, kept.scale);
+    return add_output(whole, rows_of(index, x.device()), output, kept.scale, branch.layer_scale,
+                      /*in_place=*/false);
   }
   const at::Tensor& rows = rows_of(index, x.device());
   // While the stem is shared row r of the 2B rows is row r mod B of what is there.
@@ -255,11 +262,8 @@ at::Tensor ResidualSeam::apply_to_first(std::int64_t index, at::Tensor x, const 
   const at::Tensor& rows = rows_of(index, x.device());
   const auto [whole, normed] = norm_rows(x, rows, branch.norm);
   const at::Tensor shortcut = first_of(whole).contiguous(), output = branch.function(normed).contiguous();
-  const double scale = pass_.kept.branches[i].scale;
-  if (adds_branch(shortcut, output, branch.layer_scale))
-    return add_branch(shortcut, rows, output, scale, branch.layer_scale, /*in_place=*/false);
-  const at::Tensor scaled = branch.layer_scale.defined() ? output * branch.layer_scale : output;
-  return add_rows_as_promoted(shortcut, rows, scaled, scale);
+  return add_output(shortcut, rows, output, pass_.kept.branches[i].scale, branch.layer_scale,
+                    /*in_place=*/false);
 }
 
 at::Tensor ResidualSeam::finish(const at::Tensor& x) const {
