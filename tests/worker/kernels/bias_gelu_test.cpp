@@ -7,11 +7,6 @@ namespace {
 
 using testing::distance;
 
-struct Shape {
-  std::int64_t lines, channels;
-};
-const std::vector<Shape> kShapes = {{1, 192}, {3, 1000}, {130, 384}, {67, 30}, {0, 64}, {17'000, 2}};
-
 class BiasGeluTest : public testing::KernelTest {
  protected:
   at::Tensor forward(const at::Tensor& x, const at::Tensor& bias) const {
@@ -29,7 +24,7 @@ class BiasGeluTest : public testing::KernelTest {
 };
 
 TEST_P(BiasGeluTest, ForwardAndGradientsAreThoseOfFloat64) {
-  for (const Shape& shape : kShapes) {
+  for (const testing::MatrixShape& shape : testing::kMatrixShapes) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       const at::Tensor x = numbers({shape.lines, shape.channels}, 1, dtype),
                        bias = numbers({shape.channels}, 2);

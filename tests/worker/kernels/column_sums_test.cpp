@@ -7,18 +7,13 @@ namespace {
 
 using testing::distance;
 
-struct SumsShape {
-  std::int64_t lines, channels;
-};
-const std::vector<SumsShape> kSumsShapes = {{1, 192}, {3, 1000}, {130, 384}, {67, 30}, {0, 64}, {17'000, 4}};
-
 class ColumnSumsTest : public testing::KernelTest {
  protected:
   static at::Tensor exact_sums(const at::Tensor& x) { return x.to(at::kCPU, at::kDouble).sum(0); }
 };
 
 TEST_P(ColumnSumsTest, AreThoseOfFloat64) {
-  for (const SumsShape& shape : kSumsShapes) {
+  for (const testing::MatrixShape& shape : testing::kMatrixShapes) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       const at::Tensor x = numbers({shape.lines, shape.channels}, 1, dtype),
                        sums = at::full({shape.channels}, NAN, floats()),
@@ -31,13 +26,13 @@ TEST_P(ColumnSumsTest, AreThoseOfFloat64) {
       a.sums = sums.mutable_data_ptr<float>();
       a.scratch = between.mutable_data_ptr<float>();
       in_any_order(sums, [&] { kernels().column_sums(a, nullptr); });
-      EXPECT_LT(distance(sums, exact_sums(x)), 1e-5) << shape.lines << " x " << shape.channels;
+      EXPECT_LT(distance(sums, exact_sums(x)), 5e-5) << shape.lines << " x " << shape.channels;
     }
   }
 }
 
 TEST_P(ColumnSumsTest, ThreeTensorsLieSideBySideAndAreSummed) {
-  for (const SumsShape& shape : kSumsShapes) {
+  for (const testing::MatrixShape& shape : testing::kMatrixShapes) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       std::vector<at::Tensor> parts;
       for (std::int64_t i = 0; i < 3; ++i) parts.push_back(numbers({shape.lines, shape.channels}, i, dtype));
@@ -55,7 +50,7 @@ TEST_P(ColumnSumsTest, ThreeTensorsLieSideBySideAndAreSummed) {
       in_any_order(sums, [&] { kernels().join_columns(a, nullptr); });
       const at::Tensor wanted = at::stack(parts, 1);
       EXPECT_TRUE(at::equal(joined, wanted)) << shape.lines << " x " << shape.channels;
-      EXPECT_LT(distance(sums, exact_sums(wanted).flatten()), 1e-5) << shape.lines << " x " << shape.channels;
+      EXPECT_LT(distance(sums, exact_sums(wanted).flatten()), 5e-5) << shape.lines << " x " << shape.channels;
       joined.fill_(NAN);
       a.sums = nullptr;
       kernels().join_columns(a, nullptr);

@@ -38,6 +38,13 @@ class KernelTest : public ::testing::TestWithParam<Where> {
   at::Device device_ = at::kCPU;
 };
 
+/// Of a matrix whose lines are summed: few and many lines, channels that are and are not packed, none.
+struct MatrixShape {
+  std::int64_t lines, channels;
+};
+inline const std::vector<MatrixShape> kMatrixShapes = {{1, 192}, {3, 1000},   {130, 384}, {67, 30},
+                                                       {0, 64},  {17'000, 2}, {17'000, 4}};
+
 inline kernels::Dtype dtype_of(at::ScalarType type) {
   return type == at::kFloat ? kernels::Dtype::kFloat32 : kernels::Dtype::kBfloat16;
 }

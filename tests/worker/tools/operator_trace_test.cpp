@@ -63,5 +63,12 @@ TEST(OperatorTable, SumsUpWhatIsNotShown) {
   EXPECT_NE(text.find("2 others     2.0     40.0      2"), std::string::npos) << text;
 }
 
+TEST(OperatorTable, StaysNarrowWhateverAKernelIsCalled) {
+  const std::vector<OperatorTime> operators = {{std::string(500, 'k'), 0.006, 4}, {"b", 0.003, 2}};
+  const std::string text = operator_table(operators, 2, 2);
+  EXPECT_NE(text.find("kkk...  "), std::string::npos) << text;
+  EXPECT_LT(text.find('\n', text.find('k')), 250) << text;
+}
+
 }  // namespace
 }  // namespace cosub::tools

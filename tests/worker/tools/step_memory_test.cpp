@@ -1,6 +1,7 @@
 // What training steps take in memory. Counted, not timed, so that a busy machine changes nothing.
 #include <gtest/gtest.h>
 
+#include "tests/worker/tools/vit_stage.h"
 #include "worker/collective/single_communicator.h"
 #include "worker/tools/memory_use.h"
 #include "worker/tools/step_rig.h"
@@ -8,26 +9,9 @@
 namespace cosub::tools {
 namespace {
 
-config::StageConfig vit_stage(double drop_rate) {
-  config::StageConfig stage;
-  stage.name = "memory";
-  stage.model.name = "deit3_small_patch16_224";
-  stage.model.classes = 10;
-  stage.model.image_size = 32;
-  stage.model.drop_rate = drop_rate;
-  stage.model.drop_rate_rule = config::DropRateRule::kUniform;
-  stage.model.arch["patch_size"] = std::int64_t{8};
-  stage.model.arch["embed_dim"] = std::int64_t{48};
-  stage.model.arch["num_heads"] = std::int64_t{3};
-  stage.batch.micro = 8;
-  stage.optimizer.lr = 1e-4;
-  stage.ema = 0.99;
-  return stage;
-}
-
 std::int64_t step_peak_bytes(double drop_rate) {
   collective::SingleCommunicator alone;
-  StepRig rig(vit_stage(drop_rate), /*accumulate=*/1, /*seed=*/1, /*weights=*/{}, alone, at::kCPU);
+  StepRig rig(testing::vit_stage(drop_rate), /*accumulate=*/1, /*seed=*/1, /*weights=*/{}, alone, at::kCPU);
   rig.run();
   return peak_tensor_bytes(at::kCPU, [&] { rig.run(); });
 }
@@ -45,7 +29,7 @@ TEST(StepMemory, ACountedPeakIsTheSameEveryTime) {
 #ifndef __SANITIZE_ADDRESS__  // which keeps freed memory aside for a while
 TEST(StepMemory, AThousandStepsTakeNoMoreThanTen) {
   collective::SingleCommunicator alone;
-  config::StageConfig stage = vit_stage(0.25);
+  config::StageConfig stage = testing::vit_stage(0.25);
   stage.model.arch["depth"] = std::int64_t{3};
   StepRig rig(stage, /*accumulate=*/1, /*seed=*/1, /*weights=*/{}, alone, at::kCPU);
   for (int step = 0; step < 10; ++step) rig.run();
