@@ -58,6 +58,12 @@ at::Tensor add_rows_as_promoted(const at::Tensor& base, const at::Tensor& rows, 
   return add_rows(base.to(dtype), rows, branch.to(dtype), scale);
 }
 
+/// Under autocast a branch gives bfloat16; what adds it back in one pass on a CPU takes float32
+/// (row_split.h).
+at::Tensor widened_on_cpu(const at::Tensor& output) {
+  return output.is_cpu() && output.scalar_type() == at::kBFloat16 ? output.to(at::kFloat) : output;
+}
+
 /// whole with scale * layer_scale * output added to some rows (undefined: all), by the kernels of a GPU where
 /// they take it.
 at::Tensor add_output(const at::Tensor& whole, const at::Tensor& rows, const at::Tensor& output, double scale,
@@ -207,7 +213,7 @@ at::Tensor ResidualSeam::add_everywhere(const at::Tensor& x, const at::Tensor& s
                                         const Branch& branch) const {
   if (x.is_same(shortcut) && runs_by_kernels(x, branch)) return add_by_kernels(x, at::Tensor(), 1.0, branch);
   if (!branch.layer_scale.defined() || !splits_rows(shortcut)) return shortcut + run_and_scale(x, branch);
-  const at::Tensor output = run(x, branch);
+  const at::Tensor output = widened_on_cpu(run(x, branch));
   if (!splits_rows(output)) return shortcut + output * branch.layer_scale;
   std::vector<std::int64_t> rows(static_cast<std::size_t>(x.size(0)));
   std::iota(rows.begin(), rows.end(), 0);
@@ -231,7 +237,7 @@ at::Tensor ResidualSeam::apply(std::int64_t index, const at::Tensor& x, const at
   if (kept.rows.empty()) return base;
   if (!shared && x.is_same(shortcut) && splits_rows(x)) {
     const auto [whole, part] = split_rows(x, kept.rows);
-    const at::Tensor output = run(part, branch);
+    const at::Tensor output = widened_on_cpu(run(part, branch));
     if (splits_rows(output)) return merge_rows(whole, kept.rows, output, kept.scale, branch.layer_scale);
     return add_output(whole, rows_of(index, x.device()), output, kept.scale, branch.layer_scale,
                       /*in_place=*/false);

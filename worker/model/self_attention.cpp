@@ -174,22 +174,38 @@ void attend_all_backward(const at::Tensor& qkv, const at::Tensor& d_out, const a
   });
 }
 
+/// bfloat16, which the kernels do not know: in float32, rounded again. What is kept stays half as large.
+at::Tensor widened(const at::Tensor& t) {
+  return t.scalar_type() == at::kBFloat16 ? t.to(at::kFloat) : t;
+}
+
 struct InPieces : public torch::autograd::Function<InPieces> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& qkv) {
     RECORD_FUNCTION("cosub::self_attention", std::vector<c10::IValue>{qkv});
     context->save_for_backward({qkv});
-    at::Tensor out = at::empty({qkv.size(0), qkv.size(1), qkv.size(3) * qkv.size(4)}, qkv.options());
-    attend_all(qkv, out);
-    return out;
+    const at::Tensor wide = widened(qkv);
+    at::Tensor out = at::empty({qkv.size(0), qkv.size(1), qkv.size(3) * qkv.size(4)}, wide.options());
+    attend_all(wide, out);
+    return out.to(qkv.scalar_type());
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
-    const at::Tensor qkv = context->get_saved_variables().at(0), d_out = gradients.at(0).contiguous();
-    at::Tensor d_qkv = at::empty_like(qkv);
-    attend_all_backward(qkv, d_out, d_qkv);
-    return {d_qkv};
+    const at::Tensor qkv = context->get_saved_variables().at(0), wide = widened(qkv),
+                     d_out = gradients.at(0).to(wide.scalar_type()).contiguous();
+    at::Tensor d_qkv = at::empty_like(wide);
+    attend_all_backward(wide, d_out, d_qkv);
+    return {d_qkv.to(qkv.scalar_type())};
   }
 };
+
+/// On a CPU: float32 and double always; bfloat16 where there is code for the head's width, which beats
+/// LibTorch's.
+bool goes_in_pieces(const at::Tensor& qkv) {
+  if (!qkv.is_cpu()) return false;
+  const at::ScalarType dtype = qkv.scalar_type();
+  return dtype == at::kFloat || dtype == at::kDouble ||
+         (dtype == at::kBFloat16 && attention_kernel_for(qkv.size(4)) != nullptr);
+}
 
 at::Tensor in_one(const at::Tensor& qkv) {
   // unbind: the gradients of the three are written into one tensor; of select they would be added up.
@@ -201,8 +217,7 @@ at::Tensor in_one(const at::Tensor& qkv) {
 }  // namespace
 
 at::Tensor self_attention(const at::Tensor& qkv) {
-  const bool in_pieces =
-      qkv.is_cpu() && (qkv.scalar_type() == at::kFloat || qkv.scalar_type() == at::kDouble);
+  const bool in_pieces = goes_in_pieces(qkv);
   const auto product = [&](const at::Tensor& operand) {
     return in_pieces ? InPieces::apply(operand.contiguous()) : in_one(operand);
   };

@@ -2,7 +2,8 @@
 // On a CPU in pieces that stay in a core's cache: a head of a row, and of a long row some of its queries at a
 // time (where attention_kernel.h has no code for processor or dtype, a few heads by LibTorch's products). The
 // matrix of tokens x tokens is never whole in memory: the backward pass computes it again (as in
-// FlashAttention, arXiv 2205.14135), and operands are read where the projection wrote them, without copies.
+// FlashAttention, arXiv 2205.14135), and operands are read where the projection wrote them, without copies
+// but for bfloat16, which attention_kernel.h takes as float32.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -53,6 +53,19 @@ TEST_P(SelfAttention, IsItsDefinitionInFloat64) {
   EXPECT_LT(distance(mine.gradients[0], exact.gradients[0]), 1e-14);
 }
 
+/// Of operands that are bfloat16: the weights in float32, what comes out rounded once.
+TEST_P(SelfAttention, InBfloat16RoundsItsResultsAlone) {
+  if (attention_kernel_for(GetParam().width) == nullptr)
+    GTEST_SKIP() << "LibTorch's, on this CPU or of this width";
+  const at::Tensor qkv = draw(at::kFloat).to(at::kBFloat16);
+  const Result mine = run(ours, {qkv}), exact = run(by_definition, {qkv.to(at::kDouble)});
+  EXPECT_LT(distance(mine.output, exact.output), 3e-3);
+  EXPECT_EQ(self_attention(qkv).scalar_type(), at::kBFloat16);
+  EXPECT_EQ(mine.gradients[0].scalar_type(), at::kBFloat16);
+  // LibTorch rounds the gradient of the output, as the loss gives it, before anything else.
+  EXPECT_LT(distance(mine.gradients[0], exact.gradients[0]), 6e-3);
+}
+
 TEST_P(SelfAttention, GivesTheSameBitsForAnyNumberOfThreads) {
   const at::Tensor qkv = draw(at::kFloat);
   const int before = at::get_num_threads();
