@@ -8,6 +8,17 @@ namespace cosub::kernels {
 constexpr int kAddThreads = 256;
 constexpr std::int64_t kAddFloats = 16'384;  // about what a block takes of a row, in whole lines
 
+/// values += scale * gamma * addend, of pack number `pack` of a line.
+template <class T, int kWidth>
+__device__ __forceinline__ void add_pack(const AddRows& a, const T* addend, unsigned pack,
+                                         Pack<kWidth>& values) {
+  const Pack<kWidth> more = load<kWidth>(addend);
+  Pack<kWidth> gamma;
+  for (int j = 0; j < kWidth; ++j) gamma.at[j] = 1;
+  if (a.gamma != nullptr) gamma = load<kWidth>(a.gamma + pack * kWidth);
+  for (int j = 0; j < kWidth; ++j) values.at[j] += a.scale * gamma.at[j] * more.at[j];
+}
+
 /// A block for a chunk of lines of one row of the whole: it looks up whether, and as which row of the part,
 /// that row is kept, so that one pass does for all.
 template <class T, int kWidth>
@@ -32,13 +43,7 @@ __global__ void add_rows_kernel(AddRows a, unsigned chunks, unsigned lines_of_ch
   for (unsigned i = threadIdx.x; i < count; i += kAddThreads) {
     const std::int64_t at = static_cast<std::int64_t>(i) * kWidth;
     Pack<kWidth> values = load<kWidth>(whole + at);
-    if (kept >= 0) {
-      const Pack<kWidth> more = load<kWidth>(static_cast<const T*>(a.addend) + begin_of_part + at);
-      Pack<kWidth> gamma;
-      for (int j = 0; j < kWidth; ++j) gamma.at[j] = 1;
-      if (a.gamma != nullptr) gamma = load<kWidth>(a.gamma + i % packs * kWidth);
-      for (int j = 0; j < kWidth; ++j) values.at[j] += a.scale * gamma.at[j] * more.at[j];
-    }
+    if (kept >= 0) add_pack(a, static_cast<const T*>(a.addend) + begin_of_part + at, i % packs, values);
     store(values, sum + at);
   }
 }
@@ -57,11 +62,7 @@ __global__ void add_rows_in_place(AddRows a, unsigned chunks, unsigned lines_of_
   for (unsigned i = threadIdx.x; i < count; i += kAddThreads) {
     const std::int64_t at = static_cast<std::int64_t>(i) * kWidth;
     Pack<kWidth> values = load<kWidth>(sum + at);
-    const Pack<kWidth> more = load<kWidth>(addend + at);
-    Pack<kWidth> gamma;
-    for (int j = 0; j < kWidth; ++j) gamma.at[j] = 1;
-    if (a.gamma != nullptr) gamma = load<kWidth>(a.gamma + i % packs * kWidth);
-    for (int j = 0; j < kWidth; ++j) values.at[j] += a.scale * gamma.at[j] * more.at[j];
+    add_pack(a, addend + at, i % packs, values);
     store(values, sum + at);
   }
 }
