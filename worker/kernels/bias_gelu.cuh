@@ -19,7 +19,7 @@ __device__ __forceinline__ Normal normal_at(float x) {
   return {0.5f * (1.0f + erff(x * kSqrtHalf)), kDensityAtZero * expf(-0.5f * x * x)};
 }
 
-/// Where the result is rounded to bfloat16, with a fourth of the instructions: Abramowitz and Stegun,
+/// Where the result is rounded to bfloat16, with fewer instructions: Abramowitz and Stegun,
 /// Handbook of Mathematical Functions, 7.1.26, which errs by 1.5e-7 at most and needs the density anyway.
 template <>
 __device__ __forceinline__ Normal normal_at<Bf16>(float x) {
