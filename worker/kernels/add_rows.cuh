@@ -1,7 +1,7 @@
 // A branch's result, times LayerScale (arXiv 2103.17239) and the branch's scale, added to some rows.
 #pragma once
 
-#include "worker/kernels/columns.cuh"
+#include "worker/kernels/lines.cuh"
 
 namespace cosub::kernels {
 
@@ -48,81 +48,122 @@ __global__ void add_rows_kernel(AddRows a, unsigned chunks, unsigned lines_of_ch
   }
 }
 
-/// In place: a block for a chunk of lines of a kept row.
-template <class T, int kWidth>
-__global__ void add_rows_in_place(AddRows a, unsigned chunks, unsigned lines_of_chunk) {
-  const RowPart& part = a.part;
-  const std::int64_t kept = blockIdx.x / chunks, first_line = blockIdx.x % chunks * lines_of_chunk;
-  const std::int64_t row = part.rows == nullptr ? kept : part.rows[kept];
-  const auto packs = static_cast<unsigned>(part.channels / kWidth);
-  const std::int64_t left = part.positions - first_line;
-  const unsigned count = (left < lines_of_chunk ? static_cast<unsigned>(left) : lines_of_chunk) * packs;
-  float* sum = a.sum + (row * part.positions + first_line) * part.channels;
-  const T* addend = static_cast<const T*>(a.addend) + (kept * part.positions + first_line) * part.channels;
-  for (unsigned i = threadIdx.x; i < count; i += kAddThreads) {
-    const std::int64_t at = static_cast<std::int64_t>(i) * kWidth;
-    Pack<kWidth> values = load<kWidth>(sum + at);
-    add_pack(a, addend + at, i % packs, values);
-    store(values, sum + at);
-  }
-}
+/// In the kernels below a warp has a line, or of a long one the columns that blockIdx.y says: kPacks packs of
+/// them a lane.
+template <int kWidth, int kPacks>
+struct AddColumns {
+  static constexpr int kWarps = kPacks == 1 ? 12 : 24 / kPacks;  // of a block
+  static constexpr int kBlocks = 4;                              // of a multiprocessor, as registers allow
+  using Line = LinePacks<kWidth, kPacks>;
 
-template <class T, int kWidth>
-struct AddRowsColumns {
-  static constexpr int kLinesAtOnce = 2;
-  struct In {
-    Pack<kWidth> d, addend;
-  };
-  AddRowsBackward a;
-  Pack<kWidth> factor;
+  static std::int64_t chunks(std::int64_t channels) {
+    return (channels + Line::kColumns - 1) / Line::kColumns;
+  }
 
-  __device__ __forceinline__ void begin(std::int64_t column) {
-    for (int i = 0; i < kWidth; ++i) factor.at[i] = 1;
-    if (a.gamma != nullptr) factor = load<kWidth>(a.gamma + column);
-    for (int i = 0; i < kWidth; ++i) factor.at[i] *= a.scale;
-  }
-  __device__ __forceinline__ In read(std::int64_t line, std::int64_t column) const {
-    const std::int64_t channels = a.part.channels;
-    In in = {load<kWidth>(a.d_sum + line_of_whole(a.part, line) * channels + column), {}};
-    if (a.addend != nullptr)
-      in.addend = load<kWidth>(static_cast<const T*>(a.addend) + line * channels + column);
-    return in;
-  }
-  __device__ __forceinline__ void use(In in, std::int64_t line, std::int64_t column,
-                                      float (&sums)[kWidth]) const {
-    for (int i = 0; i < kWidth; ++i) {
-      sums[i] += a.scale * in.d.at[i] * in.addend.at[i];
-      in.d.at[i] *= factor.at[i];
-    }
-    store(in.d, static_cast<T*>(a.d_addend) + line * a.part.channels + column);
+  std::int64_t first = blockIdx.y * Line::kColumns;
+  int count;
+
+  __device__ __forceinline__ explicit AddColumns(std::int64_t channels)
+      : count(static_cast<int>(channels - first < Line::kColumns ? channels - first : Line::kColumns)) {}
+  /// scale * gamma of them.
+  __device__ __forceinline__ Line factors(const float* gamma, float scale) const {
+    Line line;
+    if (gamma != nullptr) line.read(gamma + first, count);
+    for (Pack<kWidth>& pack : line.at)
+      for (float& factor : pack.at) factor = gamma != nullptr ? scale * factor : scale;
+    return line;
   }
 };
+
+template <class T, int kWidth, int kPacks>
+__global__ void add_rows_in_place(AddRows a) {
+  using Columns = AddColumns<kWidth, kPacks>;
+  const std::int64_t line = static_cast<std::int64_t>(blockIdx.x) * Columns::kWarps + threadIdx.y;
+  const std::int64_t channels = a.part.channels;
+  if (line >= a.part.num_rows * a.part.positions) return;
+  const Columns columns(channels);
+  float* sum = a.sum + line_of_whole(a.part, line) * channels + columns.first;
+  typename Columns::Line values, addend;
+  values.read(sum, columns.count);
+  addend.read(static_cast<const T*>(a.addend) + line * channels + columns.first, columns.count);
+  const auto factors = columns.factors(a.gamma, a.scale);
+  for (int p = 0; p < kPacks; ++p)
+    for (int i = 0; i < kWidth; ++i) values.at[p].at[i] += factors.at[p].at[i] * addend.at[p].at[i];
+  values.write(sum, columns.count);
+}
+
+template <class T, int kWidth, int kPacks, class Columns = AddColumns<kWidth, kPacks>>
+__global__ void __launch_bounds__(kWarp* Columns::kWarps, Columns::kBlocks)
+    add_rows_backward_kernel(AddRowsBackward a) {
+  const std::int64_t lines = a.part.num_rows * a.part.positions, channels = a.part.channels;
+  const Columns columns(channels);
+  const auto factors = columns.factors(a.gamma, a.scale);
+  typename Columns::Line sums[1];
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * Columns::kWarps;
+  for (std::int64_t line = blockIdx.x * Columns::kWarps + threadIdx.y; line < lines; line += step) {
+    typename Columns::Line d, addend;
+    d.read(a.d_sum + line_of_whole(a.part, line) * channels + columns.first, columns.count);
+    const std::int64_t of_part = line * channels + columns.first;
+    if (a.addend != nullptr) addend.read(static_cast<const T*>(a.addend) + of_part, columns.count);
+    for (int p = 0; p < kPacks; ++p) {
+      for (int i = 0; i < kWidth; ++i) {
+        sums[0].at[p].at[i] += a.scale * d.at[p].at[i] * addend.at[p].at[i];
+        d.at[p].at[i] *= factors.at[p].at[i];
+      }
+    }
+    d.write(static_cast<T*>(a.d_addend) + of_part, columns.count);
+  }
+  if (a.scratch == nullptr) return;
+  leave_sums<Columns::kWarps>(sums, columns.count, a.scratch + blockIdx.x * channels + columns.first, 0);
+}
+
+/// function(a type's value, std::integral_constant of a pack's width, of a lane's packs)
+template <class Function>
+void with_add_packs(Dtype type, std::int64_t channels, bool four, const Function& function) {
+  with_type(type, [&](auto value) {
+    const auto call = [&](auto width, auto packs) { function(value, width, packs); };
+    using Four = std::integral_constant<int, 4>;
+    using Six = std::integral_constant<int, 6>;
+    if (!four) return call(std::integral_constant<int, 1>{}, Six{});
+    if (channels <= 4 * kWarp) return call(Four{}, std::integral_constant<int, 1>{});
+    if (channels <= 3 * 4 * kWarp) return call(Four{}, std::integral_constant<int, 3>{});
+    call(Four{}, Six{});
+  });
+}
 
 inline void run_add_rows(const AddRows& a, Stream stream) {
   const RowPart& part = a.part;
   const bool four = part.channels % 4 == 0 && aligned_for_4(a.whole, a.gamma, a.addend, a.sum);
+  if (a.sum == a.whole) {
+    return with_add_packs(a.addend_type, part.channels, four, [&](auto type, auto width, auto packs) {
+      constexpr int kWidth = decltype(width)::value, kPacks = decltype(packs)::value;
+      using Columns = AddColumns<kWidth, kPacks>;
+      const std::int64_t blocks = (part.num_rows * part.positions + Columns::kWarps - 1) / Columns::kWarps;
+      launch("add_rows", add_rows_in_place<decltype(type), kWidth, kPacks>,
+             {blocks, Columns::chunks(part.channels)}, {kWarp, Columns::kWarps}, stream, a);
+    });
+  }
   const std::int64_t lines = kAddFloats / part.channels < 1 ? 1 : kAddFloats / part.channels;
   const std::int64_t chunks = (part.positions + lines - 1) / lines;
-  const bool in_place = a.sum == a.whole;
   with_type(a.addend_type, [&](auto type) {
     with_width(four, [&](auto width) {
-      using T = decltype(type);
-      constexpr int kWidth = decltype(width)::value;
-      launch("add_rows", in_place ? add_rows_in_place<T, kWidth> : add_rows_kernel<T, kWidth>,
-             {(in_place ? part.num_rows : a.whole_rows) * chunks, 1}, {kAddThreads, 1}, stream, a,
-             static_cast<unsigned>(chunks), static_cast<unsigned>(lines));
+      launch("add_rows", add_rows_kernel<decltype(type), decltype(width)::value>, {a.whole_rows * chunks, 1},
+             {kAddThreads, 1}, stream, a, static_cast<unsigned>(chunks), static_cast<unsigned>(lines));
     });
   });
 }
 
 inline void run_add_rows_backward(const AddRowsBackward& a, Stream stream) {
-  const bool four = a.part.channels % 4 == 0 && aligned_for_4(a.d_sum, a.gamma, a.addend, a.d_addend);
-  with_type(a.addend_type, [&](auto type) {
-    with_width(four, [&](auto width) {
-      constexpr int kWidth = decltype(width)::value;
-      run_columns<kWidth>("add_rows_backward", AddRowsColumns<decltype(type), kWidth>{a, {}},
-                          a.part.num_rows * a.part.positions, a.part.channels, a.scratch, stream, a.d_gamma);
-    });
+  const std::int64_t lines = a.part.num_rows * a.part.positions, channels = a.part.channels;
+  const bool four = channels % 4 == 0 && aligned_for_4(a.d_sum, a.gamma, a.addend, a.d_addend, a.scratch);
+  with_add_packs(a.addend_type, channels, four, [&](auto type, auto width, auto packs) {
+    constexpr int kWidth = decltype(width)::value, kPacks = decltype(packs)::value;
+    using Columns = AddColumns<kWidth, kPacks>;
+    const std::int64_t chunks = Columns::chunks(channels),
+                       pieces = (column_pieces(lines) + chunks - 1) / chunks;
+    launch("add_rows_backward", add_rows_backward_kernel<decltype(type), kWidth, kPacks>, {pieces, chunks},
+           {kWarp, Columns::kWarps}, stream, a);
+    if (a.d_gamma != nullptr) launch_totals(a.scratch, pieces, channels, 1, stream, a.d_gamma);
   });
 }
 

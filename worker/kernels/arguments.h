@@ -27,13 +27,13 @@ struct LayerNorm {
   void* y = nullptr;  // [num_rows, positions, channels]
   Dtype y_type = Dtype::kFloat32;
   float *mean = nullptr, *rstd = nullptr;  // [num_rows, positions]: for the backward pass
-  float* kept = nullptr;                   // [num_rows, positions, channels] x[rows]; null: not wanted
+  void* normed = nullptr;                  // as y: (x[rows] - mean) * rstd; null: not wanted
 };
 
 struct LayerNormBackward {
   RowPart part;
   const float *x = nullptr, *weight = nullptr, *mean = nullptr, *rstd = nullptr;  // as in LayerNorm
-  bool x_is_kept = false;                                                         // x is LayerNorm's `kept`
+  const void* normed = nullptr;  // as in LayerNorm; with it x and mean are not read
   const void* d_y = nullptr;
   Dtype y_type = Dtype::kFloat32;
   float* d_x = nullptr;                          // [N, positions, channels], of which only `rows` are touched
@@ -108,16 +108,16 @@ struct JoinColumns {
   float* scratch = nullptr;   // column_scratch(lines, 3 * channels, 1)
 };
 
-/// LayerNorm's backward pass takes a line's channels at once, four a thread where their number and alignment
-/// allow.
+/// LayerNorm takes a line's channels at once, in packs of four where their number and alignment allow.
 constexpr std::int64_t kMostNormPacks = 512;
 constexpr bool norm_takes(std::int64_t channels) {
   return (channels % 4 == 0 ? channels / 4 : channels) <= kMostNormPacks;
 }
 
-/// Of how many pieces a sum over so many lines is made: a matter of the shape alone, not of the device.
+/// Of how many pieces at most a sum over so many lines is made: a matter of the shape alone, not of the
+/// device, though the most is a multiple of the 132 multiprocessors of an H100, all of which so end at once.
 constexpr std::int64_t column_pieces(std::int64_t lines) {
-  constexpr std::int64_t kLinesOfPiece = 32, kMaxPieces = 512;
+  constexpr std::int64_t kLinesOfPiece = 32, kMaxPieces = 528;
   const std::int64_t pieces = (lines + kLinesOfPiece - 1) / kLinesOfPiece;
   return pieces < 1 ? 1 : pieces > kMaxPieces ? kMaxPieces : pieces;
 }

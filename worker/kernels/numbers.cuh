@@ -89,10 +89,9 @@ __device__ __forceinline__ void pack_into(const Pack<kWidth>& pack, Packed<T, kW
       asm("cvt.rn.bf16x2.f32 %0, %1, %2;"
           : "=r"(reinterpret_cast<unsigned*>(packed.at)[i / 2])
           : "f"(pack.at[i + 1]), "f"(pack.at[i]));
-    return;
-  }
+  } else
 #endif
-  for (int i = 0; i < kWidth; ++i) packed.at[i] = from_float<T>(pack.at[i]);
+    for (int i = 0; i < kWidth; ++i) packed.at[i] = from_float<T>(pack.at[i]);
 }
 
 template <int kWidth, class T>

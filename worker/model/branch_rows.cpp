@@ -32,10 +32,11 @@ std::int64_t lines_of(const kernels::RowPart& part) {
   return part.num_rows * part.positions;
 }
 
-/// Whether a copy of so few rows is kept for the backward pass rather than the whole: where many are dropped,
-/// memory is what is short; where few are, the copy costs more than it saves.
-bool keeps_copy(const at::Tensor& x, const at::Tensor& rows) {
-  return rows.defined() && 4 * rows.numel() < 3 * x.size(0);
+/// Whether the normalised rows are kept for the backward pass rather than x, which may be overwritten then:
+/// in bfloat16 they are half of it at most and what writing them costs reading them saves; in float32 they
+/// pay where many rows are dropped.
+bool keeps_normed(const at::Tensor& x, const at::Tensor& rows, const at::Tensor& y) {
+  return y.scalar_type() == at::kBFloat16 || (rows.defined() && 4 * rows.numel() < 3 * x.size(0));
 }
 
 struct NormRows : public torch::autograd::Node {
@@ -43,20 +44,24 @@ struct NormRows : public torch::autograd::Node {
     const at::NoGradGuard no_grad;
     at::Tensor d_x = std::move(gradients.at(0));
     if (!gradients.at(1).defined()) return {std::move(d_x), {}, {}};
-    const at::Tensor d_y = gradients[1].contiguous(), x_now = x.unpack(), weight_now = weight.unpack();
+    const at::Tensor d_y = gradients[1].contiguous(), weight_now = weight.unpack(),
+                     from = x_or_normed.unpack();
     const bool adds = d_x.defined();
     if (adds) d_x = made_ours(std::move(d_x));
-    if (!adds) d_x = rows.defined() ? at::zeros(sizes, x_now.options()) : at::empty(sizes, x_now.options());
+    if (!adds) d_x = rows.defined() ? at::zeros(sizes, mean.options()) : at::empty(sizes, mean.options());
     kernels::LayerNormBackward a;
     a.part = part_of(d_x, rows);
-    a.x_is_kept = x_is_kept;
     at::Tensor d_weight, d_bias, scratch;
     if (task_should_compute_output(1) || task_should_compute_output(2)) {
       d_weight = at::empty_like(weight_now);
       d_bias = at::empty_like(weight_now);
-      scratch = floats_like(x_now, {kernels::column_scratch(lines_of(a.part), a.part.channels, 2)});
+      scratch = floats_like(from, {kernels::column_scratch(lines_of(a.part), a.part.channels, 2)});
     }
-    a.x = x_now.const_data_ptr<float>();
+    if (has_normed) {
+      a.normed = from.const_data_ptr();
+    } else {
+      a.x = from.const_data_ptr<float>();
+    }
     a.weight = weight_now.const_data_ptr<float>();
     a.mean = mean.const_data_ptr<float>();
     a.rstd = rstd.const_data_ptr<float>();
@@ -67,11 +72,11 @@ struct NormRows : public torch::autograd::Node {
     a.d_weight = float_address(d_weight);
     a.d_bias = float_address(d_bias);
     a.scratch = float_address(scratch);
-    kernels_for(x_now)->layer_norm_backward(a, StreamOf(x_now));
+    kernels_for(from)->layer_norm_backward(a, StreamOf(from));
     return {std::move(d_x), std::move(d_weight), std::move(d_bias)};
   }
   void release_variables() override {
-    x.reset_data();
+    x_or_normed.reset_data();
     weight.reset_data();
     mean.reset();
     rstd.reset();
@@ -79,8 +84,8 @@ struct NormRows : public torch::autograd::Node {
 
   at::Tensor rows, mean, rstd;
   std::vector<std::int64_t> sizes;  // of x
-  bool x_is_kept = false;           // x is a copy of its rows
-  SavedVariable x, weight;
+  bool has_normed = false;
+  SavedVariable x_or_normed, weight;
 };
 
 struct AddBranch : public torch::autograd::Node {
@@ -146,9 +151,9 @@ std::pair<at::Tensor, at::Tensor> norm_rows(const at::Tensor& x, const at::Tenso
   a.rstd = float_address(rstd);
   const bool learns = norm.weight.requires_grad() || norm.bias.requires_grad();
   const bool differentiates = at::GradMode::is_enabled() && (x.requires_grad() || learns);
-  at::Tensor kept;
-  if (differentiates && keeps_copy(x, rows)) kept = floats_like(x, y.sizes());
-  a.kept = float_address(kept);
+  at::Tensor normed;
+  if (differentiates && keeps_normed(x, rows, y)) normed = at::empty_like(y);
+  a.normed = normed.defined() ? normed.mutable_data_ptr() : nullptr;
   kernels_for(x)->layer_norm(a, StreamOf(x));
   if (!differentiates) return {x, y};
   const auto node = make_node<NormRows>(torch::autograd::collect_next_edges(x, norm.weight, norm.bias));
@@ -156,8 +161,8 @@ std::pair<at::Tensor, at::Tensor> norm_rows(const at::Tensor& x, const at::Tenso
   node->mean = mean;
   node->rstd = rstd;
   node->sizes = x.sizes().vec();
-  node->x_is_kept = kept.defined();
-  node->x = SavedVariable(kept.defined() ? kept : x, /*is_output=*/false);
+  node->has_normed = normed.defined();
+  node->x_or_normed = SavedVariable(normed.defined() ? normed : x, /*is_output=*/false);
   node->weight = SavedVariable(norm.weight, /*is_output=*/false);
   std::vector<at::Tensor> outputs = {x.variable_data(), y};  // detach() would hold x itself
   torch::autograd::set_history(outputs, node);

@@ -15,9 +15,9 @@ struct Case {
   Rows rows;
   bool all = false;
 };
-const std::vector<Case> kCases = {{3, 1, 192, {1}},     {5, 7, 384, {4, 0, 3}}, {2, 40, 1000, {1}},
-                                  {4, 2, 30, {2, 1}},   {3, 5, 192, {}},        {6, 3, 384, {}, true},
-                                  {400, 1, 3, {}, true}};
+const std::vector<Case> kCases = {{3, 1, 192, {1}},      {5, 7, 384, {4, 0, 3}}, {2, 40, 1000, {1}},
+                                  {4, 2, 30, {2, 1}},    {3, 5, 192, {}},        {6, 3, 384, {}, true},
+                                  {400, 1, 3, {}, true}, {3, 9, 2052, {2, 0}}};
 
 class AddRowsTest : public testing::KernelTest {
  protected:

@@ -2,10 +2,10 @@
 // CPU, the real ones where there is a GPU.
 #include "worker/model/branch_rows.h"
 
-#include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
 
 #include "tests/worker/kernels/kernel_rig.h"
+#include "tests/worker/model/autocast_on.h"
 #include "tests/worker/model/models.h"
 #include "worker/model/device_linear.h"
 #include "worker/model/mlp.h"
@@ -14,30 +14,12 @@
 namespace cosub::model {
 namespace {
 
+using testing::AutocastOn;
 using testing::distance;
 using Rows = std::vector<std::int64_t>;
 using Tensors = std::vector<at::Tensor>;
 
 constexpr double kEps = 1e-6;
-
-/// Autocast to bfloat16 on a device, as worker/train/precision.h sets it.
-class AutocastOn {
- public:
-  explicit AutocastOn(at::Device device) : type_(device.type()) {
-    at::autocast::set_autocast_enabled(type_, true);
-    at::autocast::set_autocast_dtype(type_, at::kBFloat16);
-    at::autocast::set_autocast_cache_enabled(false);
-    at::autocast::increment_nesting();
-  }
-  ~AutocastOn() {
-    at::autocast::decrement_nesting();
-    at::autocast::set_autocast_cache_enabled(true);
-    at::autocast::set_autocast_enabled(type_, false);
-  }
-
- private:
-  at::DeviceType type_;
-};
 
 class BranchRows : public testing::KernelTest {
  protected:
@@ -288,6 +270,22 @@ TEST_P(StreamByKernels, IsOverwrittenWhereItIsGivenUp) {
   const at::Tensor two = seam.apply(1, one, branch(in));
   EXPECT_NE(two.const_data_ptr(), memory) << "somebody still has it";
   EXPECT_TRUE(at::equal(one[5], in[0][5]));
+}
+
+TEST_P(StreamByKernels, InBfloat16IsOverwrittenWhereAllRowsAreKeptToo) {
+  const AutocastOn scope(device());
+  ResidualSeam seam;
+  seam.declare({"one", 0, 0.0, {}});
+  Pass pass;
+  pass.kind = Pass::Kind::kTrain;
+  pass.images = 6;
+  pass.kept.branches.resize(1);
+  seam.begin(std::move(pass));
+  Tensors in = inputs();
+  in[1].requires_grad_();
+  at::Tensor x = in[0].clone();
+  const void* memory = x.const_data_ptr();
+  EXPECT_EQ(seam.apply(0, std::move(x), branch(in)).const_data_ptr(), memory);
 }
 
 TEST_P(StreamByKernels, GivesTheSameGradientsWhereItIsGivenUp) {
