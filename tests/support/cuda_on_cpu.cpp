@@ -21,7 +21,7 @@ struct Fiber {
   ucontext_t context{};
   std::unique_ptr<char[]> stack = std::make_unique<char[]>(kStackBytes);
   State state = State::kDone;
-  std::uint64_t exchanged[2] = {0, 0};
+  alignas(16) unsigned char exchanged[2][kExchangeBytes] = {};
   unsigned exchanges = 0;
 };
 
@@ -30,6 +30,11 @@ std::vector<Fiber> fibers;  // kept from launch to launch
 unsigned num_threads = 0, running = 0;
 const std::function<void()>* thread_function = nullptr;
 bool backwards = false;
+
+struct alignas(1024) SharedLine {
+  unsigned char bytes[1024];
+};
+std::vector<SharedLine> shared_memory;
 
 void fiber_main() {
   (*thread_function)();
@@ -113,7 +118,16 @@ void next_exchange() {
   ++fibers[running].exchanges;
 }
 void* exchange_slot(unsigned distance) {
-  return &fibers[running ^ distance].exchanged[fibers[running].exchanges % 2];
+  return fibers[running ^ distance].exchanged[fibers[running].exchanges % 2];
+}
+
+void* dynamic_shared() {
+  return shared_memory.data();
+}
+void resize_dynamic_shared(std::size_t bytes) {
+  SharedLine nothing;
+  std::memset(&nothing, 0xff, sizeof(nothing));  // no number of any kind
+  shared_memory.assign((bytes + sizeof(SharedLine) - 1) / sizeof(SharedLine), nothing);
 }
 
 void set_backwards(bool descending) {

@@ -31,10 +31,14 @@ void run_grid(const char* name, kernels::Extent grid, kernels::Extent block,
 
 void wait_for_block();  // of the running thread
 void wait_for_warp();
-/// Two places of 8 bytes that belong to the thread `distance` (by exclusive or) from the running one; which
-/// of them is in use changes with each call of next_exchange.
+/// Two places of kExchangeBytes that belong to the thread `distance` (by exclusive or) from the running one;
+/// which of them is in use changes with each call of next_exchange.
+constexpr std::size_t kExchangeBytes = 32;
 void* exchange_slot(unsigned distance);
 void next_exchange();
+/// What a launch asked for, the same for all blocks.
+void* dynamic_shared();
+void resize_dynamic_shared(std::size_t bytes);
 
 }  // namespace cosub::testing
 
@@ -45,20 +49,6 @@ struct Index {
 };
 inline Index threadIdx, blockIdx, blockDim, gridDim;
 
-inline void __syncthreads() {
-  testing::wait_for_block();
-}
-
-template <class T>
-T __shfl_xor_sync(unsigned /*mask*/, T value, int distance) {
-  static_assert(sizeof(T) <= 8);
-  testing::next_exchange();
-  std::memcpy(testing::exchange_slot(0), &value, sizeof(T));
-  testing::wait_for_warp();
-  std::memcpy(&value, testing::exchange_slot(static_cast<unsigned>(distance)), sizeof(T));
-  return value;
-}
-
 inline float __uint_as_float(unsigned bits) {
   return std::bit_cast<float>(bits);
 }
@@ -66,10 +56,135 @@ inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
 }
 
+inline void __syncthreads() {
+  testing::wait_for_block();
+}
+
+inline void __syncwarp() {
+  testing::wait_for_warp();
+}
+
+/// Shows `mine` to the warp and waits for what the others show.
+template <class T>
+void show_to_warp(const T& mine) {
+  static_assert(sizeof(T) <= testing::kExchangeBytes);
+  testing::next_exchange();
+  std::memcpy(testing::exchange_slot(0), &mine, sizeof(T));
+  testing::wait_for_warp();
+}
+/// What the lane `distance` from this one (by exclusive or) showed last.
+template <class T>
+T shown_at(unsigned distance) {
+  T value;
+  std::memcpy(&value, testing::exchange_slot(distance), sizeof(T));
+  return value;
+}
+
+template <class T>
+T __shfl_xor_sync(unsigned /*mask*/, T value, int distance) {
+  show_to_warp(value);
+  return shown_at<T>(static_cast<unsigned>(distance));
+}
+// What warp_matrix.cuh and launch.cuh have for a GPU.
+
+inline unsigned char* dynamic_shared() {
+  return static_cast<unsigned char*>(testing::dynamic_shared());
+}
+
+inline void copy_16_async(void* shared, const void* global, bool reads = true) {
+  if (reads)
+    std::memcpy(shared, global, 16);
+  else
+    std::memset(shared, 0, 16);
+}
+inline void end_group_of_copies() {}
+inline void prefetch(const void* /*global*/) {}
+template <int kLeft>
+void wait_for_copies() {}
+
+// What warpgroup_matrix.cuh has for a GPU. Operands are read when a product is asked for.
+
+/// Where the pieces of 16 bytes lie that would be at `plain` if lines of 128 bytes were not swizzled.
+inline float shared_number(std::uintptr_t plain) {
+  std::uint16_t bits;
+  std::memcpy(&bits, reinterpret_cast<const void*>(plain ^ (plain >> 3 & 0x70)), sizeof(bits));
+  return __uint_as_float(static_cast<unsigned>(bits) << 16);
+}
+struct Operand {
+  template <class Number>
+  explicit Operand(const Number* begin) : plain(reinterpret_cast<std::uintptr_t>(begin)) {}
+  void move(unsigned values) { plain += values * 2; }
+  float at(unsigned line, unsigned column) const { return shared_number(plain + line * 128 + column * 2); }
+
+  std::uintptr_t plain;
+};
+
+inline void begin_products() {}
+inline void end_group_of_products() {}
+template <int kLeft>
+void wait_for_products() {}
+inline void show_to_products() {}
+inline unsigned same_in_warp(unsigned value) {
+  return value;
+}
+template <int kTiles>
+void hold(float (&)[kTiles][4]) {}
+
+/// sums[tile][i] += the sum over k below 16 of a(line, k) b(k, column), for what this lane has.
+template <int kTiles, class First, class Second>
+void add_products(float (&sums)[kTiles][4], const First& a, const Second& b) {
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  for (unsigned i = 0; i < 4; ++i) {
+    for (unsigned tile = 0; tile < kTiles; ++tile) {
+      const unsigned line = warp * 16 + lane / 4 + i / 2 * 8, column = tile * 8 + lane % 4 * 2 + i % 2;
+      for (unsigned k = 0; k < 16; ++k) sums[tile][i] += a(line, k) * b(k, column);
+    }
+  }
+}
+
+template <int kTiles>
+void multiply_panels(float (&sums)[kTiles][4], Operand a, Operand b, bool adds) {
+  if (!adds) std::memset(sums, 0, sizeof(sums));
+  add_products(
+      sums, [a](unsigned line, unsigned k) { return a.at(line, k); },
+      [b](unsigned k, unsigned column) { return b.at(column, k); });
+}
+
+inline void add_product(float (&sums)[8][4], const unsigned (&a)[4], Operand b) {
+  struct First {
+    unsigned a[4];
+  };
+  show_to_warp(First{{a[0], a[1], a[2], a[3]}});
+  const unsigned lane = threadIdx.x % 32;
+  const auto of_lanes = [lane](unsigned line, unsigned k) {
+    const auto first = shown_at<First>((line % 8 * 4 + k % 8 / 2) ^ lane);
+    const unsigned pair = first.a[line % 16 / 8 + k / 8 * 2];
+    return __uint_as_float(k % 2 == 0 ? pair << 16 : pair & 0xffff0000u);
+  };
+  add_products(sums, of_lanes, [b](unsigned k, unsigned column) { return b.at(k, column); });
+}
+
+inline void multiply_transpose(float (&sums)[8][4], Operand a, Operand b, bool adds) {
+  if (!adds) std::memset(sums, 0, sizeof(sums));
+  add_products(
+      sums, [a](unsigned line, unsigned k) { return a.at(k, line); },
+      [b](unsigned k, unsigned column) { return b.at(k, column); });
+}
+
+inline std::int64_t num_multiprocessors() {
+  return 2;
+}
+
 template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), Extent grid, Extent block, Stream /*stream*/,
-            const Arguments&... arguments) {
+void launch_with_shared(const char* name, void (*kernel)(Parameters...), std::size_t bytes, Extent grid,
+                        Extent block, Stream /*stream*/, const Arguments&... arguments) {
+  testing::resize_dynamic_shared(bytes);
   testing::run_grid(name, grid, block, [&] { kernel(arguments...); });
+}
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), Extent grid, Extent block, Stream stream,
+            const Arguments&... arguments) {
+  launch_with_shared(name, kernel, 0, grid, block, stream, arguments...);
 }
 
 }  // namespace cosub::kernels

@@ -1,6 +1,7 @@
 #include "tests/support/emulated_kernels.h"
 
 #include "tests/support/cuda_on_cpu.h"
+#include "worker/kernels/attention_backward.cuh"
 #include "worker/kernels/table.cuh"
 
 namespace cosub::testing {
@@ -8,6 +9,7 @@ namespace cosub::testing {
 const kernels::Kernels* emulated_kernels() {
   static const kernels::Kernels table = [] {
     kernels::Kernels made = kernels::table_of_kernels();
+    made.attention_backward = kernels::run_attention_backward;
     made.on_cpu = true;
     return made;
   }();

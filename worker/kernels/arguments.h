@@ -108,6 +108,27 @@ struct JoinColumns {
   float* scratch = nullptr;   // column_scratch(lines, 3 * channels, 1)
 };
 
+/// The gradients of out = softmax(scale q k^T) v for each row and head, all in bfloat16; q, k and v as one
+/// projection wrote them. What attention_takes, on GPUs of compute capability 9.0 alone.
+struct AttentionBackward {
+  std::int64_t rows = 0, tokens = 0, heads = 1, width = 1;  // width: of a head
+  float scale = 1;
+  const void* qkv = nullptr;                    // [rows, tokens, 3, heads, width]
+  const void *out = nullptr, *d_out = nullptr;  // [rows, tokens, heads, width]
+  const float* log_sums = nullptr;  // [rows, heads, tokens] ln of each query's sum of exp(scale q k)
+  void* d_qkv = nullptr;            // as qkv
+  // The sums of d_qkv over rows and tokens, [3, heads, width]: a projection's gradient of its bias. Of keys
+  // it is 0, since softmax does not see what is added to all scores of a query. Null: not wanted.
+  float* sums = nullptr;
+  float* scratch = nullptr;  // [rows, 3, heads, width], null where sums is
+};
+
+/// A block has all tokens of a row and head in its shared memory.
+constexpr std::int64_t kMostAttentionTokens = 208;
+constexpr bool attention_takes(std::int64_t tokens, std::int64_t width) {
+  return width == 64 && tokens >= 1 && tokens <= kMostAttentionTokens;
+}
+
 /// LayerNorm takes a line's channels at once, in packs of four where their number and alignment allow.
 constexpr std::int64_t kMostNormPacks = 512;
 constexpr bool norm_takes(std::int64_t channels) {

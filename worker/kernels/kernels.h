@@ -21,6 +21,7 @@ struct Kernels {
   void (*add_rows_backward)(const AddRowsBackward&, Stream) = nullptr;
   void (*bias_gelu)(const BiasGelu&, Stream) = nullptr;
   void (*bias_gelu_backward)(const BiasGeluBackward&, Stream) = nullptr;
+  void (*attention_backward)(const AttentionBackward&, Stream) = nullptr;  // null where the GPU cannot
   void (*column_sums)(const ColumnSums&, Stream) = nullptr;
   void (*join_columns)(const JoinColumns&, Stream) = nullptr;
 

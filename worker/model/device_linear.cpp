@@ -1,47 +1,15 @@
 #include "worker/model/device_linear.h"
 
-#include <torch/csrc/autograd/functions/utils.h>
-#include <torch/csrc/autograd/saved_variable.h>
-
 #include <optional>
 #include <utility>
 
-#include "worker/model/backward_node.h"
 #include "worker/model/kernel_calls.h"
+#include "worker/model/linear_backward.h"
 
 namespace cosub::model {
 namespace {
 
-using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
-
-/// What both nodes keep: operands in the products' dtype.
-struct LinearBackward : public torch::autograd::Node {
-  void keep(const at::Tensor& operand, const at::Tensor& by, at::ScalarType of_input) {
-    x = SavedVariable(operand, /*is_output=*/false);
-    weight = SavedVariable(by, /*is_output=*/false);
-    input_dtype = of_input;
-  }
-  /// d [rows, out] -> gradients of x [rows, in], weight and bias; d_bias: undefined: to be summed here.
-  variable_list gradients_of(const at::Tensor& d, at::Tensor d_bias) {
-    variable_list found(3);
-    if (task_should_compute_output(0))
-      found[0] = at::mm(d, weight.unpack()).to(input_dtype).view(input_sizes);
-    if (task_should_compute_output(1)) found[1] = product_in_float(d.t(), x.unpack());
-    if (has_bias && task_should_compute_output(2))
-      found[2] = d_bias.defined() ? std::move(d_bias) : column_sums_by_kernels(d);
-    return found;
-  }
-  void release_variables() override {
-    x.reset_data();
-    weight.reset_data();
-  }
-
-  SavedVariable x, weight;
-  std::vector<std::int64_t> input_sizes;
-  at::ScalarType input_dtype = at::kFloat;
-  bool has_bias = false;
-};
 
 struct LinearNode : public LinearBackward {
   variable_list apply(variable_list&& gradients) override {
@@ -83,9 +51,16 @@ struct ProjectNode : public LinearBackward {
   std::vector<std::int64_t> part_sizes;
 };
 
-struct Operands {
-  at::Tensor x, weight, bias;  // of the products' dtype; x [rows, in]
-};
+}  // namespace
+
+variable_list LinearBackward::gradients_of(const at::Tensor& d, at::Tensor d_bias) {
+  variable_list found(3);
+  if (task_should_compute_output(0)) found[0] = at::mm(d, weight.unpack()).to(input_dtype).view(input_sizes);
+  if (task_should_compute_output(1)) found[1] = product_in_float(d.t(), x.unpack());
+  if (has_bias && task_should_compute_output(2))
+    found[2] = d_bias.defined() ? std::move(d_bias) : column_sums_by_kernels(d);
+  return found;
+}
 
 Operands operands_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const at::ScalarType dtype = *product_dtype(x);
@@ -96,21 +71,9 @@ at::Tensor product_of(const Operands& in) {
   return in.bias.defined() ? at::addmm(in.bias, in.x, in.weight.t()) : at::mm(in.x, in.weight.t());
 }
 
-template <typename NodeKind>
-std::shared_ptr<NodeKind> node_for(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                   const Operands& operands) {
-  const auto node = make_node<NodeKind>(torch::autograd::collect_next_edges(x, weight, bias));
-  node->keep(operands.x, operands.weight, x.scalar_type());
-  node->input_sizes = x.sizes().vec();
-  node->has_bias = bias.defined();
-  return node;
-}
-
 bool differentiates(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   return at::GradMode::is_enabled() && torch::autograd::any_variable_requires_grad({x, weight, bias});
 }
-
-}  // namespace
 
 bool is_linear_for_kernels(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   return is_result_for_kernels(x) && is_plain_for_kernels(weight) &&

@@ -16,6 +16,18 @@ namespace cosub::model {
 at::Tensor fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& bias = {});
 
+struct AttentionWithSums {
+  at::Tensor out;       // as of fused_attention
+  at::Tensor log_sums;  // [N, heads, L] float32, contiguous: ln of each query's sum of exp(q k^T / sqrt(D))
+};
+
+/// The same without bias, of bfloat16, and without gradients, for which the sums are kept: on a GPU by the
+/// faster of FlashAttention-2's and cuDNN's kernels.
+AttentionWithSums attention_with_sums(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+
+/// Whether the stage leaves it to us which kernel computes attention.
+bool attention_backend_is_free();
+
 /// For the whole process, before the first step: the kernel to take wherever it can compute the shape,
 /// instead of timing; LibTorch's order decides where it cannot. `rows_vary`: calls differ in N from step to
 /// step, for each of which cuDNN would first build a plan (tens of milliseconds): kAuto leaves it out.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "worker/model/device_attention.h"
 #include "worker/model/device_linear.h"
 #include "worker/model/fused_attention.h"
 #include "worker/model/self_attention.h"
@@ -21,6 +22,8 @@ Attention::Attention(std::int64_t dim, std::int64_t num_heads) : num_heads_(num_
 }
 
 at::Tensor Attention::forward(const at::Tensor& x) const {
+  if (attends_by_kernels(x, qkv_->weight, qkv_->bias, num_heads_))
+    return proj_->forward(attention_by_kernels(x, qkv_->weight, qkv_->bias, num_heads_));
   if (is_linear_for_kernels(x, qkv_->weight, qkv_->bias)) {
     const auto [q, k, v] = project_by_kernels(x, qkv_->weight, qkv_->bias, num_heads_);
     return proj_->forward(fused_attention(q, k, v).transpose(1, 2).flatten(2));

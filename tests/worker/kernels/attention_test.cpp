@@ -1,0 +1,104 @@
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/worker/kernels/kernel_rig.h"
+
+namespace cosub::kernels {
+namespace {
+
+using testing::distance;
+
+struct Shape {
+  std::int64_t rows, tokens, heads;
+};
+constexpr std::int64_t kWidth = 64;
+
+class AttentionTest : public testing::KernelTest {
+ protected:
+  void SetUp() override {
+    KernelTest::SetUp();
+    if (!IsSkipped() && kernels().attention_backward == nullptr)
+      GTEST_SKIP() << "this GPU has not the products that the kernel is made of";
+  }
+
+  /// Without the pattern that `numbers` have, under which roundings add up.
+  at::Tensor noise(at::IntArrayRef sizes, std::uint64_t seed) const {
+    return at::randn(sizes, at::detail::createCPUGenerator(seed), at::dtype(at::kFloat))
+        .to(device(), at::kBFloat16);
+  }
+
+  /// Of queries, keys and values in float64, [rows, tokens, 3, heads, width], where the bfloat16 tensors'
+  /// numbers are taken as they are.
+  static at::Tensor exact_gradient(const at::Tensor& qkv, const at::Tensor& d_out) {
+    const at::Tensor leaf = qkv.to(at::kCPU, at::kDouble).requires_grad_();
+    const std::vector<at::Tensor> parts = leaf.permute({2, 0, 3, 1, 4}).unbind(0);
+    const at::Tensor weights = (at::matmul(parts[0], parts[1].transpose(2, 3)) * scale()).softmax(-1);
+    at::matmul(weights, parts[2]).transpose(1, 2).backward(d_out.to(at::kCPU, at::kDouble));
+    return leaf.grad();
+  }
+  static double scale() { return 1 / std::sqrt(static_cast<double>(kWidth)); }
+
+  /// What a forward pass leaves: the result, and ln of each query's sum.
+  static std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& qkv) {
+    const std::vector<at::Tensor> parts = qkv.to(at::kFloat).permute({2, 0, 3, 1, 4}).unbind(0);
+    const at::Tensor scores = at::matmul(parts[0], parts[1].transpose(2, 3)) * scale();
+    const at::Tensor out = at::matmul(scores.softmax(-1), parts[2]).transpose(1, 2);
+    return {out.to(at::kBFloat16).contiguous(), scores.logsumexp(-1).contiguous()};
+  }
+};
+
+TEST_P(AttentionTest, GradientsAreThoseOfFloat64) {
+  for (const Shape& shape : {Shape{2, 197, 2}, Shape{1, 208, 1}, Shape{1, 2, 3}, Shape{3, 65, 1},
+                             Shape{2, 50, 2}, Shape{1, 112, 1}, Shape{1, 145, 2}, Shape{0, 20, 2}}) {
+    const at::Tensor qkv = noise({shape.rows, shape.tokens, 3, shape.heads, kWidth}, 1),
+                     d_out = noise({shape.rows, shape.tokens, shape.heads, kWidth}, 2),
+                     d_qkv = at::full_like(qkv, NAN);
+    const auto [out, log_sums] = forward(qkv);
+    AttentionBackward a;
+    a.rows = shape.rows;
+    a.tokens = shape.tokens;
+    a.heads = shape.heads;
+    a.width = kWidth;
+    a.scale = static_cast<float>(scale());
+    a.qkv = qkv.const_data_ptr();
+    a.out = out.const_data_ptr();
+    a.d_out = d_out.const_data_ptr();
+    a.log_sums = log_sums.const_data_ptr<float>();
+    a.d_qkv = d_qkv.mutable_data_ptr();
+    const at::Tensor sums = at::full({3, shape.heads, kWidth}, NAN, floats()),
+                     between = at::full({shape.rows, 3, shape.heads, kWidth}, NAN, floats());
+    kernels().attention_backward(a, nullptr);
+    const at::Tensor without_sums = d_qkv.clone();
+    a.sums = sums.mutable_data_ptr<float>();
+    a.scratch = between.mutable_data_ptr<float>();
+    in_any_order(d_qkv, [&] { kernels().attention_backward(a, nullptr); });
+    in_any_order(sums, [&] { kernels().attention_backward(a, nullptr); });
+    EXPECT_TRUE(at::equal(d_qkv, without_sums));
+    const at::Tensor exact_sums = d_qkv.to(at::kCPU, at::kDouble).sum(at::IntArrayRef({0, 1}));
+    for (const std::int64_t part : {0, 2})
+      EXPECT_LT(distance(sums[part], exact_sums[part]), 5e-5) << shape.tokens << " tokens, part " << part;
+    EXPECT_EQ(sums[1].abs().max().item<float>(), 0);
+    if (shape.rows == 0) continue;
+    const at::Tensor exact = exact_gradient(qkv, d_out);
+    for (std::int64_t part = 0; part < 3; ++part)
+      EXPECT_LT(distance(d_qkv.select(2, part), exact.select(2, part)), 0.01)
+          << shape.tokens << " tokens, part " << part;
+  }
+}
+
+TEST_P(AttentionTest, OthersAreRefused) {
+  AttentionBackward a;
+  a.tokens = kMostAttentionTokens + 1;
+  a.width = kWidth;
+  EXPECT_THROW(kernels().attention_backward(a, nullptr), std::invalid_argument);
+  a.tokens = 10;
+  a.width = 80;
+  EXPECT_THROW(kernels().attention_backward(a, nullptr), std::invalid_argument);
+}
+
+COSUB_EMULATED_AND_ON_GPU(AttentionTest);
+
+}  // namespace
+}  // namespace cosub::kernels

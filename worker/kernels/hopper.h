@@ -1,0 +1,11 @@
+// The kernels for GPUs of compute capability 9.0 alone, compiled apart (hopper.cu): others cannot run their
+// code.
+#pragma once
+
+#include "worker/kernels/kernels.h"
+
+namespace cosub::kernels {
+
+void add_hopper_kernels(Kernels& table);
+
+}  // namespace cosub::kernels
