@@ -21,4 +21,17 @@ if(COSUB_WITH_KERNELS)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   enable_language(CUDA)
 endif()
-message(STATUS "CUDA kernels: ${COSUB_WITH_KERNELS}")
+
+# Headers alone: PyPI's nvidia-cutlass, or a checkout of CUTLASS 3.8 or later.
+find_path(CUTLASS_INCLUDE cutlass/epilogue/fusion/sm90_callbacks_tma_warpspecialized.hpp
+          HINTS $ENV{CUTLASS_HOME}/include ${TORCH_ROOT}/../cutlass_library/source/include)
+set(cosub_cutlass_possible OFF)
+if(COSUB_WITH_KERNELS AND CUTLASS_INCLUDE)
+  set(cosub_cutlass_possible ON)
+endif()
+option(COSUB_WITH_CUTLASS "Build the products with GELU in their last pass, for Hopper" ${cosub_cutlass_possible})
+if(COSUB_WITH_CUTLASS AND NOT cosub_cutlass_possible)
+  message(FATAL_ERROR "COSUB_WITH_CUTLASS needs COSUB_WITH_KERNELS and CUTLASS's headers (PyPI has them as "
+                      "nvidia-cutlass; otherwise set CUTLASS_HOME)")
+endif()
+message(STATUS "CUDA kernels: ${COSUB_WITH_KERNELS}, with CUTLASS: ${COSUB_WITH_CUTLASS}")

@@ -108,6 +108,29 @@ struct JoinColumns {
   float* scratch = nullptr;   // column_scratch(lines, 3 * channels, 1)
 };
 
+/// y = gelu(a b^T + bias) and slope = gelu'(a b^T + bias), what the gradient of y is to be multiplied with:
+/// the hidden values of an MLP, all in bfloat16 but for the bias. Of compute capability 9.0, where it was
+/// built; what product_takes.
+struct GeluProduct {
+  std::int64_t m = 0, n = 0, k = 0;
+  const void *a = nullptr, *b = nullptr;  // [m, k], [n, k]
+  const float* bias = nullptr;            // [n]
+  void *y = nullptr, *slope = nullptr;    // [m, n]
+};
+
+/// d_x = (a b) slope, value by value; all in bfloat16. As GeluProduct.
+struct SlopeProduct {
+  std::int64_t m = 0, n = 0, k = 0;
+  const void *a = nullptr, *b = nullptr;  // [m, k], [k, n]
+  const void* slope = nullptr;            // [m, n]
+  void* d_x = nullptr;                    // [m, n]
+};
+
+/// Lines are multiples of 16 bytes, and begin at such.
+constexpr bool product_takes(std::int64_t n, std::int64_t k) {
+  return n % 8 == 0 && k % 8 == 0;
+}
+
 /// The gradients of out = softmax(scale q k^T) v for each row and head, all in bfloat16; q, k and v as one
 /// projection wrote them. What attention_takes, on GPUs of compute capability 9.0 alone.
 struct AttentionBackward {

@@ -6,6 +6,9 @@ namespace cosub::kernels {
 
 void add_hopper_kernels(Kernels& table) {
   table.attention_backward = run_attention_backward;
+#ifdef COSUB_WITH_CUTLASS
+  add_products(table);
+#endif
 }
 
 }  // namespace cosub::kernels

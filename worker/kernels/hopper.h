@@ -8,4 +8,6 @@ namespace cosub::kernels {
 
 void add_hopper_kernels(Kernels& table);
 
+void add_products(Kernels& table);  // gelu_products.cu
+
 }  // namespace cosub::kernels

@@ -61,18 +61,68 @@ at::Tensor sum_over_rows(const at::Tensor& x) {
   return kernels_for(x) == nullptr ? x.sum(0) : column_sums_by_kernels(x);
 }
 
+/// Whether GELU comes in the last pass of the first product, and its gradient's in that of the second's.
+bool has_products(const at::Tensor& operand, std::int64_t hidden) {
+  const kernels::Kernels* found = kernels_for(operand);
+  return found != nullptr && found->gelu_product != nullptr && operand.scalar_type() == at::kBFloat16 &&
+         kernels::product_takes(hidden, operand.size(1));
+}
+
+struct Hidden {
+  at::Tensor y, slope;  // gelu and its derivative
+};
+
+Hidden gelu_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  kernels::GeluProduct a;
+  a.m = x.size(0);
+  a.n = weight.size(0);
+  a.k = x.size(1);
+  const Hidden made{at::empty({a.m, a.n}, x.options()), at::empty({a.m, a.n}, x.options())};
+  a.a = x.const_data_ptr();
+  a.b = weight.const_data_ptr();
+  a.bias = bias.const_data_ptr<float>();
+  a.y = made.y.mutable_data_ptr();
+  a.slope = made.slope.mutable_data_ptr();
+  kernels_for(x)->gelu_product(a, StreamOf(x));
+  return made;
+}
+
+/// (d weight) slope
+at::Tensor slope_product(const at::Tensor& d, const at::Tensor& weight, const at::Tensor& slope) {
+  kernels::SlopeProduct a;
+  a.m = d.size(0);
+  a.n = weight.size(1);
+  a.k = d.size(1);
+  const at::Tensor made = at::empty_like(slope);
+  a.a = d.const_data_ptr();
+  a.b = weight.const_data_ptr();
+  a.slope = slope.const_data_ptr();
+  a.d_x = made.mutable_data_ptr();
+  kernels_for(d)->slope_product(a, StreamOf(d));
+  return made;
+}
+
+/// Keeps the first product's result, from which GELU's is made anew; or where the products do that GELU's
+/// result, then kept as `hidden`, and its slope.
 struct MlpNode : public torch::autograd::Node {
   variable_list apply(variable_list&& gradients) override {
     const at::NoGradGuard no_grad;
     variable_list found(5);  // x, fc1's weight and bias, fc2's
     if (!gradients.at(0).defined()) return found;
-    const at::Tensor d_out = std::exchange(gradients[0], {}).contiguous(), before = before_gelu.unpack();
-    const at::Tensor d = at::mm(d_out, weight2.unpack());
-    found[2] = floats_like(before, {before.size(1)});
+    const at::Tensor d_out = std::exchange(gradients[0], {}).contiguous(), kept = before_or_slope.unpack();
+    at::Tensor d;
     {
-      const at::Tensor hidden = at::empty_like(before);
-      run_bias_gelu_backward(before, bias1.unpack(), d, found[2], hidden);
-      if (task_should_compute_output(3)) found[3] = product_in_float(d_out.t(), hidden);
+      at::Tensor y = hidden.unpack();
+      if (y.defined()) {
+        d = slope_product(d_out, weight2.unpack(), kept);
+        found[2] = sum_over_rows(d);
+      } else {
+        d = at::mm(d_out, weight2.unpack());
+        y = at::empty_like(kept);
+        found[2] = floats_like(kept, {kept.size(1)});
+        run_bias_gelu_backward(kept, bias1.unpack(), d, found[2], y);
+      }
+      if (task_should_compute_output(3)) found[3] = product_in_float(d_out.t(), y);
     }
     if (task_should_compute_output(4)) found[4] = sum_over_rows(d_out);
     if (task_should_compute_output(0)) found[0] = at::mm(d, weight1.unpack()).to(input_dtype);
@@ -80,25 +130,32 @@ struct MlpNode : public torch::autograd::Node {
     return found;
   }
   void release_variables() override {
-    for (SavedVariable* saved : {&x, &weight1, &bias1, &weight2, &before_gelu}) saved->reset_data();
+    for (SavedVariable* saved : {&x, &weight1, &bias1, &weight2, &before_or_slope, &hidden})
+      saved->reset_data();
   }
 
   at::ScalarType input_dtype = at::kFloat;
-  SavedVariable x, weight1, bias1, weight2, before_gelu;
+  SavedVariable x, weight1, bias1, weight2, before_or_slope, hidden;
 };
 
 /// x [rows, in] -> [rows, out], both products in `dtype`.
 at::Tensor fused(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2, at::ScalarType dtype) {
-  at::Tensor operand, weight1, weight2, before, y;
+  at::Tensor operand, weight1, weight2, y;
+  at::Tensor before;  // on a CPU with its bias from run_bias_gelu on
+  Hidden hidden;
   {
     const at::NoGradGuard no_grad;
     operand = x.to(dtype);
     weight1 = fc1.weight.to(dtype);
     weight2 = fc2.weight.to(dtype);
-    before = at::mm(operand, weight1.t());  // on a CPU with its bias from here on
-    const at::Tensor hidden = at::empty_like(before);
-    run_bias_gelu(before, fc1.bias, hidden);
-    y = at::addmm(fc2.bias.to(dtype), hidden, weight2.t());
+    if (has_products(operand, weight1.size(0)) && has_products(operand, weight2.size(0))) {
+      hidden = gelu_product(operand, weight1, fc1.bias);
+    } else {
+      before = at::mm(operand, weight1.t());
+      hidden.y = at::empty_like(before);
+      run_bias_gelu(before, fc1.bias, hidden.y);
+    }
+    y = at::addmm(fc2.bias.to(dtype), hidden.y, weight2.t());
   }
   if (!at::GradMode::is_enabled() ||
       !torch::autograd::any_variable_requires_grad({x, fc1.weight, fc1.bias, fc2.weight, fc2.bias}))
@@ -110,7 +167,8 @@ at::Tensor fused(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2
   node->weight1 = SavedVariable(weight1, /*is_output=*/false);
   node->bias1 = SavedVariable(fc1.bias, /*is_output=*/false);
   node->weight2 = SavedVariable(weight2, /*is_output=*/false);
-  node->before_gelu = SavedVariable(before, /*is_output=*/false);
+  node->before_or_slope = SavedVariable(before.defined() ? before : hidden.slope, /*is_output=*/false);
+  if (!before.defined()) node->hidden = SavedVariable(hidden.y, /*is_output=*/false);
   torch::autograd::set_history(y, node);
   return y;
 }

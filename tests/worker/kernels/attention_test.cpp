@@ -10,7 +10,7 @@ namespace {
 
 using testing::distance;
 
-struct Shape {
+struct AttentionSizes {
   std::int64_t rows, tokens, heads;
 };
 constexpr std::int64_t kWidth = 64;
@@ -50,8 +50,10 @@ class AttentionTest : public testing::KernelTest {
 };
 
 TEST_P(AttentionTest, GradientsAreThoseOfFloat64) {
-  for (const Shape& shape : {Shape{2, 197, 2}, Shape{1, 208, 1}, Shape{1, 2, 3}, Shape{3, 65, 1},
-                             Shape{2, 50, 2}, Shape{1, 112, 1}, Shape{1, 145, 2}, Shape{0, 20, 2}}) {
+  for (const AttentionSizes& shape :
+       {AttentionSizes{2, 197, 2}, AttentionSizes{1, 208, 1}, AttentionSizes{1, 2, 3},
+        AttentionSizes{3, 65, 1}, AttentionSizes{2, 50, 2}, AttentionSizes{1, 112, 1},
+        AttentionSizes{1, 145, 2}, AttentionSizes{0, 20, 2}}) {
     const at::Tensor qkv = noise({shape.rows, shape.tokens, 3, shape.heads, kWidth}, 1),
                      d_out = noise({shape.rows, shape.tokens, shape.heads, kWidth}, 2),
                      d_qkv = at::full_like(qkv, NAN);
