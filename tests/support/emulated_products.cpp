@@ -1,5 +1,7 @@
 #include "tests/support/emulated_products.h"
 
+#include <algorithm>
+
 #include "tests/support/cuda_on_cpu.h"
 #include "worker/kernels/bias_gelu.cuh"
 
@@ -44,8 +46,11 @@ void slope_product_by_loops(const kernels::SlopeProduct& a, kernels::Stream /*st
              *slope = static_cast<const Bf16*>(a.slope);
   auto* d_x = static_cast<Bf16*>(a.d_x);
   const auto b = [&](std::int64_t i, std::int64_t column) { return weight[i * a.n + column]; };
-  multiply(a.m, a.n, a.k, d, b, [&](std::int64_t at, std::int64_t /*column*/, float sum) {
-    d_x[at] = rounded(sum * kernels::as_float(slope[at]));
+  std::fill_n(a.d_bias, a.n, 0.0f);
+  multiply(a.m, a.n, a.k, d, b, [&](std::int64_t at, std::int64_t column, float sum) {
+    const float multiplied = sum * kernels::as_float(slope[at]);
+    d_x[at] = rounded(multiplied);
+    a.d_bias[column] += multiplied;
   });
 }
 

@@ -118,13 +118,20 @@ struct GeluProduct {
   void *y = nullptr, *slope = nullptr;    // [m, n]
 };
 
-/// d_x = (a b) slope, value by value; all in bfloat16. As GeluProduct.
+/// d_x = (a b) slope, value by value, and d_bias = the sums of that over lines. As GeluProduct.
 struct SlopeProduct {
   std::int64_t m = 0, n = 0, k = 0;
-  const void *a = nullptr, *b = nullptr;  // [m, k], [k, n]
-  const void* slope = nullptr;            // [m, n]
-  void* d_x = nullptr;                    // [m, n]
+  const void *a = nullptr, *b = nullptr;        // [m, k], [k, n]
+  const void* slope = nullptr;                  // [m, n]
+  void* d_x = nullptr;                          // [m, n]
+  float *d_bias = nullptr, *scratch = nullptr;  // [n]; [product_tiles(m), n]
 };
+
+/// Of how many lines' sums those over all are made.
+constexpr std::int64_t kProductLines = 128;
+constexpr std::int64_t product_tiles(std::int64_t m) {
+  return (m + kProductLines - 1) / kProductLines;
+}
 
 /// Lines are multiples of 16 bytes, and begin at such.
 constexpr bool product_takes(std::int64_t n, std::int64_t k) {

@@ -57,6 +57,116 @@ struct GeluVisitor : Store {
   }
 };
 
+/// A visitor that gives sum * slope and leaves each tile's sums over its lines in `sums` [tiles, n], in an
+/// order that the shape alone decides. A warpgroup has the whole tile: a thread of every eight columns two
+/// neighbours, of some lines.
+template <class Tile, int kEpilogueColumns>
+struct SlopeVisitor {
+  static constexpr int kColumns = cute::size<1>(Tile{}), kLines = cute::size<0>(Tile{});
+  static constexpr int kSums = kColumns / 4;  // of a thread
+
+  struct SharedStorage {};
+  struct Arguments {
+    float* sums = nullptr;
+  };
+  using Params = Arguments;
+  template <class Problem>
+  static constexpr Params to_underlying_arguments(const Problem&, const Arguments& with, void*) {
+    return with;
+  }
+  template <class Problem>
+  static bool can_implement(const Problem&, const Arguments&) {
+    return true;
+  }
+  template <class Problem>
+  static std::size_t get_workspace_size(const Problem&, const Arguments&) {
+    return 0;
+  }
+  template <class Problem>
+  static cutlass::Status initialize_workspace(const Problem&, const Arguments&, void*, cudaStream_t,
+                                              cutlass::CudaHostAdapter* = nullptr) {
+    return cutlass::Status::kSuccess;
+  }
+  CUTLASS_HOST_DEVICE SlopeVisitor() {}
+  CUTLASS_HOST_DEVICE SlopeVisitor(const Params& with, const SharedStorage&) : params(with) {}
+  CUTLASS_DEVICE bool is_producer_load_needed() const { return false; }
+  CUTLASS_DEVICE bool is_C_load_needed() const { return false; }
+  template <class... Args>
+  CUTLASS_DEVICE auto get_producer_load_callbacks(const fusion::detail::ProducerLoadArgs<Args...>&) {
+    return fusion::detail::EmptyProducerLoadCallbacks{};
+  }
+
+  struct Callbacks : fusion::detail::EmptyConsumerStoreCallbacks {
+    CUTLASS_DEVICE Callbacks(float* of_tile, int of_group, int columns)
+        : to(of_tile), thread(of_group), num_columns(columns) {
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kSums; ++i) sums[i] = 0;
+    }
+    template <int kCount>
+    CUTLASS_DEVICE Floats<kCount> visit(const Floats<kCount>& product, int /*part*/, int /*m*/, int n,
+                                        const cutlass::Array<Element, kCount>& slope) {
+      Floats<kCount> d;
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kCount; ++i) {
+        d[i] = product[i] * static_cast<float>(slope[i]);
+        sums[n * (kEpilogueColumns / 4) + i / 4 * 2 + i % 2] += d[i];
+      }
+      return d;
+    }
+    /// Two lanes keep half of what each has, with the other's added. (A loop over the halves would put sums
+    /// into memory.)
+    template <int kHalf>
+    CUTLASS_DEVICE void fold(int lane, int distance) {
+      const bool upper = (lane & distance) != 0;
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kHalf; ++i) {
+        const float low = sums[i], high = sums[i + kHalf];
+        const float given = __shfl_xor_sync(0xffffffffu, upper ? low : high, distance);
+        sums[i] = (upper ? high : low) + given;
+      }
+    }
+    template <class Buffer, class Sync, class Values>
+    CUTLASS_DEVICE void reduce(Buffer&& buffer, const Sync& sync, int /*m*/, int /*n*/, bool is_last,
+                               Values) {
+      if (!is_last) return;
+      const int lane = thread % kWarp;
+      fold<kSums / 2>(lane, 16);
+      fold<kSums / 4>(lane, 8);
+      fold<kSums / 8>(lane, 4);
+      float* const shared = reinterpret_cast<float*>(cute::raw_pointer_cast(buffer.data()));
+      sync();
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kSums / 8; ++i) {
+        const int which =
+            (lane >> 4 & 1) * (kSums / 2) + (lane >> 3 & 1) * (kSums / 4) + (lane >> 2 & 1) * (kSums / 8) + i;
+        shared[thread / kWarp * kColumns + which / 2 * 8 + lane % 4 * 2 + which % 2] = sums[i];
+      }
+      sync();
+      constexpr int kThreads = 128, kWarps = kThreads / kWarp;
+      for (int column = thread; column < num_columns; column += kThreads) {
+        float sum = 0;
+        for (int warp = 0; warp < kWarps; ++warp) sum += shared[warp * kColumns + column];
+        to[column] = sum;
+      }
+      sync();
+    }
+
+    float* to;
+    int thread, num_columns;  // of the warpgroup; of the tile, as far as there are any
+    float sums[kSums];
+  };
+  template <bool kReferenceSource, class... Args>
+  CUTLASS_DEVICE auto get_consumer_store_callbacks(const fusion::detail::ConsumerStoreArgs<Args...>& with) {
+    const auto [m, n, k, l] = with.problem_shape_mnkl;
+    const auto [tile_m, tile_n, tile_k, tile_l] = with.tile_coord_mnkl;
+    const int left = tile_m * kLines < m ? n - tile_n * kColumns : 0;
+    return Callbacks(params.sums + static_cast<std::int64_t>(tile_m) * n + tile_n * kColumns, with.thread_idx,
+                     left < kColumns ? left : kColumns);
+  }
+
+  Params params;
+};
+
 /// Tiles of 128 x 128, two blocks of a cluster below each other; the fastest of eight shapes tried for DeiT
 /// III's MLPs. kSourceStages, kResultStages: how many parts of a tile of what is read or written there lie in
 /// shared memory.
@@ -139,15 +249,19 @@ inline void run_gelu_product(const GeluProduct& a, Stream stream) {
 }
 
 inline void run_slope_product(const SlopeProduct& a, Stream stream) {
-  using Tree = fusion::Sm90EVT<
-      fusion::Sm90Compute<cutlass::multiplies, Element, float, cutlass::FloatRoundStyle::round_to_nearest>,
-      fusion::Sm90SrcFetch<Element>, fusion::Sm90AccFetch>;
+  using Tile = SlopeShape::Tile;
+  static_assert(cute::size<0>(Tile{}) == kProductLines);
+  constexpr int kEpilogueColumns = cute::size<1>(SlopeShape::EpilogueTile{});
+  using Tree = fusion::Sm90EVT<SlopeVisitor<Tile, kEpilogueColumns>, fusion::Sm90SrcFetch<Element>>;
   using Product = FusedProduct<SlopeShape, Element, RowMajor, Tree>;
-  if (a.m == 0) return;
-  auto with = Product::arguments(a.m, a.n, a.k, a.a, a.b, a.d_x);
-  with.epilogue.ptr_C = static_cast<const Element*>(a.slope);
-  cute::get<0>(with.epilogue.dC) = a.n;
-  Product::run("slope_product", with, stream);
+  if (a.m > 0) {
+    auto with = Product::arguments(a.m, a.n, a.k, a.a, a.b, a.d_x);
+    with.epilogue.thread = {{}, {a.scratch}};
+    with.epilogue.ptr_C = static_cast<const Element*>(a.slope);
+    cute::get<0>(with.epilogue.dC) = a.n;
+    Product::run("slope_product", with, stream);
+  }
+  launch_totals(a.scratch, product_tiles(a.m), a.n, 1, stream, a.d_bias);
 }
 
 }  // namespace cosub::kernels

@@ -19,7 +19,8 @@ struct AttentionNode : public LinearBackward {
     const at::NoGradGuard no_grad;
     if (!gradients.at(0).defined()) return variable_list(3);
     const at::Tensor of = qkv.unpack(), result = out.unpack(shared_from_this()),
-                     d_out = std::exchange(gradients[0], {}).contiguous(), d_qkv = at::empty_like(of);
+                     d_out = aligned_to_16(std::exchange(gradients[0], {}).contiguous()),
+                     d_qkv = at::empty_like(of);
     kernels::AttentionBackward a;
     a.rows = of.size(0);
     a.tokens = of.size(1);

@@ -38,6 +38,10 @@ StreamOf::StreamOf(const at::Tensor& x) : guard_(x.is_cpu() ? std::nullopt : std
     stream_ = c10::impl::VirtualGuardImpl(x.device().type()).getStream(x.device()).native_handle();
 }
 
+at::Tensor aligned_to_16(const at::Tensor& x) {
+  return reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % 16 == 0 ? x : x.clone();
+}
+
 at::Tensor floats_like(const at::Tensor& x, at::IntArrayRef sizes) {
   return at::empty(sizes, x.options().dtype(at::kFloat));
 }

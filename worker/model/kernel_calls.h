@@ -35,6 +35,9 @@ class StreamOf {
   kernels::Stream stream_ = nullptr;
 };
 
+/// x, or a copy where its memory does not begin at a multiple of 16 bytes, as some kernels want it.
+at::Tensor aligned_to_16(const at::Tensor& x);
+
 /// Uninitialised floats on x's device.
 at::Tensor floats_like(const at::Tensor& x, at::IntArrayRef sizes);
 

@@ -87,17 +87,20 @@ Hidden gelu_product(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   return made;
 }
 
-/// (d weight) slope
-at::Tensor slope_product(const at::Tensor& d, const at::Tensor& weight, const at::Tensor& slope) {
+/// (d weight) slope; d_bias: its sums over rows.
+at::Tensor slope_product(const at::Tensor& d, const at::Tensor& weight, const at::Tensor& slope,
+                         const at::Tensor& d_bias) {
   kernels::SlopeProduct a;
   a.m = d.size(0);
   a.n = weight.size(1);
   a.k = d.size(1);
-  const at::Tensor made = at::empty_like(slope);
+  const at::Tensor made = at::empty_like(slope), scratch = floats_like(d, {kernels::product_tiles(a.m), a.n});
   a.a = d.const_data_ptr();
   a.b = weight.const_data_ptr();
   a.slope = slope.const_data_ptr();
   a.d_x = made.mutable_data_ptr();
+  a.d_bias = d_bias.mutable_data_ptr<float>();
+  a.scratch = scratch.mutable_data_ptr<float>();
   kernels_for(d)->slope_product(a, StreamOf(d));
   return made;
 }
@@ -110,16 +113,15 @@ struct MlpNode : public torch::autograd::Node {
     variable_list found(5);  // x, fc1's weight and bias, fc2's
     if (!gradients.at(0).defined()) return found;
     const at::Tensor d_out = std::exchange(gradients[0], {}).contiguous(), kept = before_or_slope.unpack();
+    found[2] = floats_like(kept, {kept.size(1)});
     at::Tensor d;
     {
       at::Tensor y = hidden.unpack();
       if (y.defined()) {
-        d = slope_product(d_out, weight2.unpack(), kept);
-        found[2] = sum_over_rows(d);
+        d = slope_product(aligned_to_16(d_out), weight2.unpack(), kept, found[2]);
       } else {
         d = at::mm(d_out, weight2.unpack());
         y = at::empty_like(kept);
-        found[2] = floats_like(kept, {kept.size(1)});
         run_bias_gelu_backward(kept, bias1.unpack(), d, found[2], y);
       }
       if (task_should_compute_output(3)) found[3] = product_in_float(d_out.t(), y);
@@ -149,6 +151,7 @@ at::Tensor fused(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2
     weight1 = fc1.weight.to(dtype);
     weight2 = fc2.weight.to(dtype);
     if (has_products(operand, weight1.size(0)) && has_products(operand, weight2.size(0))) {
+      operand = aligned_to_16(operand);
       hidden = gelu_product(operand, weight1, fc1.bias);
     } else {
       before = at::mm(operand, weight1.t());

@@ -53,7 +53,7 @@ TEST_P(GeluProductTest, GivesGeluAndItsSlopeOfFloat64) {
   }
 }
 
-TEST_P(GeluProductTest, MultipliesAProductWithASlope) {
+TEST_P(GeluProductTest, MultipliesAProductWithASlopeAndSumsIt) {
   for (const ProductSizes& shape : kProducts) {
     const at::Tensor d = halves({shape.m, shape.k}, 1), weight = halves({shape.k, shape.n}, 2),
                      slope = halves({shape.m, shape.n}, 3), d_x = at::full_like(slope, NAN);
@@ -65,9 +65,15 @@ TEST_P(GeluProductTest, MultipliesAProductWithASlope) {
     a.b = weight.const_data_ptr();
     a.slope = slope.const_data_ptr();
     a.d_x = d_x.mutable_data_ptr();
+    const at::Tensor d_bias = at::full({shape.n}, NAN, floats()),
+                     between = at::full({product_tiles(shape.m), shape.n}, NAN, floats());
+    a.d_bias = d_bias.mutable_data_ptr<float>();
+    a.scratch = between.mutable_data_ptr<float>();
     in_any_order(d_x, [&] { kernels().slope_product(a, nullptr); });
+    in_any_order(d_bias, [&] { kernels().slope_product(a, nullptr); });
     const at::Tensor wanted = at::mm(exact(d), exact(weight)) * exact(slope);
     EXPECT_LT(distance(d_x, wanted), kRounding) << shape.m << " x " << shape.n << " x " << shape.k;
+    EXPECT_LT(distance(d_bias, wanted.sum(0)), 5e-5) << shape.m << " x " << shape.n << " x " << shape.k;
   }
 }
 
