@@ -9,7 +9,7 @@ torch_version=2.11.0
 nvjpeg_version=13.3.2.43
 # nvcc, for our kernels: these three must have one version, or ptxas refuses a newer PTX.
 nvcc_packages=(nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 'nvidia-cuda-cccl==13.0.*')
-# Headers alone, for kernels of GPUs of compute capability 9.0.
+# For kernels of GPUs of compute capability 9.0.
 cutlass_package=nvidia-cutlass==4.2.0.0
 python_folder=build/python
 site_packages=$python_folder/lib/python3.11/site-packages
@@ -81,6 +81,11 @@ install_libtorch() {
   elif [ ! -e "$site_packages/torch/lib/libtorch_cpu.so" ]; then
     install_python --no-deps "torch==$torch_version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
   fi
+  install_cutlass
+}
+
+# CUTLASS's headers, where our CUDA kernels are built.
+install_cutlass() {
   if command -v nvidia-smi >/dev/null || command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
     install_python --no-deps "$cutlass_package"
   fi

@@ -50,7 +50,7 @@ struct HeadOf {
   __device__ __forceinline__ std::int64_t first_sum(const AttentionBackward& a) const {
     return (row * a.heads + head) * a.tokens;
   }
-
+  /// In scratch.
   __device__ __forceinline__ std::int64_t first_sums(const AttentionBackward& a, unsigned part) const {
     return ((row * 3 + part) * a.heads + head) * a.width;
   }

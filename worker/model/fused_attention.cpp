@@ -32,10 +32,10 @@ double seconds_of_result(const AttentionCall& call, SDPBackend backend) {
   return seconds_of(call, backend);
 }
 
-/// How the process computes attention: whole, and where our own kernels compute the gradients the result
-/// alone.
-struct Attention {
-  explicit Attention(config::AttentionBackend wanted, bool rows_vary)
+/// Of the process: for all of attention, and for the result alone where our own kernel computes the
+/// gradients.
+struct Tuners {
+  explicit Tuners(config::AttentionBackend wanted, bool rows_vary)
       : is_free(wanted == config::AttentionBackend::kAuto),
         whole(preference(wanted, rows_vary), seconds_of),
         result(rows_vary ? std::vector{SDPBackend::flash_attention}
@@ -46,8 +46,8 @@ struct Attention {
   AttentionTuner whole, result;
 };
 
-std::unique_ptr<Attention>& attention() {
-  static auto made = std::make_unique<Attention>(config::AttentionBackend::kAuto, false);
+std::unique_ptr<Tuners>& tuners() {
+  static auto made = std::make_unique<Tuners>(config::AttentionBackend::kAuto, false);
   return made;
 }
 
@@ -69,17 +69,17 @@ AttentionWithSums with_sums_on_cpu(const AttentionCall& call) {
 }  // namespace
 
 void set_attention_backend(config::AttentionBackend backend, bool rows_vary) {
-  attention() = std::make_unique<Attention>(backend, rows_vary);
+  tuners() = std::make_unique<Tuners>(backend, rows_vary);
 }
 
 bool attention_backend_is_free() {
-  return attention()->is_free;
+  return tuners()->is_free;
 }
 
 at::Tensor fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& bias) {
   const AttentionCall call{q, k, v, bias};
-  return q.is_cpu() ? attend(call) : attention()->whole.attend(call);
+  return q.is_cpu() ? attend(call) : tuners()->whole.attend(call);
 }
 
 AttentionWithSums attention_with_sums(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
@@ -87,7 +87,7 @@ AttentionWithSums attention_with_sums(const at::Tensor& q, const at::Tensor& k, 
   const AttentionCall call{q, k, v, no_bias};
   AttentionWithSums found =
       q.is_cpu() ? with_sums_on_cpu(call)
-                 : with_sums(call, attention()->result.choose(call).value_or(SDPBackend::flash_attention));
+                 : with_sums(call, tuners()->result.choose(call).value_or(SDPBackend::flash_attention));
   found.log_sums = found.log_sums.reshape({q.size(0), q.size(1), q.size(2)}).to(at::kFloat).contiguous();
   return found;
 }
