@@ -22,16 +22,19 @@ if(COSUB_WITH_KERNELS)
   enable_language(CUDA)
 endif()
 
-# Headers alone: PyPI's nvidia-cutlass, or a checkout of CUTLASS 3.8 or later.
+# Headers alone: PyPI's nvidia-cutlass, or a checkout of CUTLASS.
+set(COSUB_WITH_CUTLASS AUTO CACHE STRING "Build an MLP's products with GELU in their last pass, for Hopper: ON, OFF or AUTO")
 find_path(CUTLASS_INCLUDE cutlass/epilogue/fusion/sm90_callbacks_tma_warpspecialized.hpp
           HINTS $ENV{CUTLASS_HOME}/include ${TORCH_ROOT}/../cutlass_library/source/include)
-set(cosub_cutlass_possible OFF)
-if(COSUB_WITH_KERNELS AND CUTLASS_INCLUDE)
-  set(cosub_cutlass_possible ON)
+set(cosub_cutlass OFF)
+if(COSUB_WITH_KERNELS AND CUTLASS_INCLUDE AND COSUB_WITH_CUTLASS)
+  file(STRINGS ${CUTLASS_INCLUDE}/cutlass/version.h cutlass_major REGEX "define CUTLASS_MAJOR [0-9]+")
+  string(REGEX REPLACE ".* " "" cutlass_major "${cutlass_major}")
+  if(cutlass_major GREATER_EQUAL 4)
+    set(cosub_cutlass ON)
+  endif()
 endif()
-option(COSUB_WITH_CUTLASS "Build the products with GELU in their last pass, for Hopper" ${cosub_cutlass_possible})
-if(COSUB_WITH_CUTLASS AND NOT cosub_cutlass_possible)
-  message(FATAL_ERROR "COSUB_WITH_CUTLASS needs COSUB_WITH_KERNELS and CUTLASS's headers (PyPI has them as "
-                      "nvidia-cutlass; otherwise set CUTLASS_HOME)")
+if(COSUB_WITH_KERNELS AND COSUB_WITH_CUTLASS STREQUAL ON AND NOT cosub_cutlass)
+  message(FATAL_ERROR "COSUB_WITH_CUTLASS needs the headers of CUTLASS 4 (PyPI has them as nvidia-cutlass; otherwise set CUTLASS_HOME)")
 endif()
-message(STATUS "CUDA kernels: ${COSUB_WITH_KERNELS}, with CUTLASS: ${COSUB_WITH_CUTLASS}")
+message(STATUS "CUDA kernels: ${COSUB_WITH_KERNELS}, with CUTLASS: ${cosub_cutlass}")

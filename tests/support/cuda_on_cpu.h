@@ -85,7 +85,7 @@ T __shfl_xor_sync(unsigned /*mask*/, T value, int distance) {
   show_to_warp(value);
   return shown_at<T>(static_cast<unsigned>(distance));
 }
-// What warp_matrix.cuh and launch.cuh have for a GPU.
+// What launch.cuh and warpgroup_matrix.cuh have for a GPU.
 
 inline unsigned char* dynamic_shared() {
   return static_cast<unsigned char*>(testing::dynamic_shared());

@@ -127,7 +127,7 @@ struct SlopeProduct {
   float *d_bias = nullptr, *scratch = nullptr;  // [n]; [product_tiles(m), n]
 };
 
-/// Of how many lines' sums those over all are made.
+/// Lines of a tile, whose sums lie in scratch.
 constexpr std::int64_t kProductLines = 128;
 constexpr std::int64_t product_tiles(std::int64_t m) {
   return (m + kProductLines - 1) / kProductLines;

@@ -137,8 +137,8 @@ __device__ __forceinline__ void multiply_lines(const Bf16* a, const Bf16* b, int
 /// leaves those of the scores in shared memory.
 template <int kParts, class Shape>
 __device__ __forceinline__ void take_queries(const GradientMemory<Shape>& shared, Operand k, Operand v,
-                                             unsigned first_key, unsigned first_query, float factor,
-                                             float (&d_keys)[8][4], float (&d_values)[8][4]) {
+                                             unsigned first_key, unsigned first_query, unsigned tokens,
+                                             float factor, float (&d_keys)[8][4], float (&d_values)[8][4]) {
   const unsigned lane = threadIdx.x % kWarp, line = first_key + threadIdx.x % kWarpgroup / kWarp * kTile;
   const Operand q = further(Operand(shared.q.begin), first_query),
                 d_out = further(Operand(shared.d_out.begin), first_query);
@@ -177,8 +177,11 @@ __device__ __forceinline__ void take_queries(const GradientMemory<Shape>& shared
       of_weights[i / 2][i % 2 * 2 + j] = pair_of(weights[i][2 * j], weights[i][2 * j + 1]);
       const unsigned of_score = pair_of(d_weights[i][2 * j], d_weights[i][2 * j + 1]);
       of_scores[i / 2][i % 2 * 2 + j] = of_score;
+      // Past the last key, where scores are 0, a weight may be infinite: those of all keys may be far below
+      // 0.
       if (line < Shape::kLines)
-        *reinterpret_cast<unsigned*>(d_scores + (place ^ i * 8) + j * 8 * kPanelColumns) = of_score;
+        *reinterpret_cast<unsigned*>(d_scores + (place ^ i * 8) + j * 8 * kPanelColumns) =
+            line + lane / 4 + j * 8 < tokens ? of_score : 0;
     }
   }
   begin_products();
@@ -210,7 +213,7 @@ __device__ __forceinline__ void write_group(const float (&sums)[8][4], float fac
           pair_of(factor * sums[i][2 * half], factor * sums[i][2 * half + 1]);
   }
   __syncwarp();
-  constexpr unsigned kPieces = kPanelColumns / 8, kLinesAtOnce = kWarp / kPieces;
+  constexpr unsigned kPieces = kPanelColumns / 8, kLinesAtOnce = kWarp / kPieces;  // of a warp
   const unsigned column = lane % kPieces * 8;
   Pack<8> of_lines = {};
   COSUB_UNROLL
@@ -301,10 +304,11 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     float d_keys[8][4] = {}, d_values[8][4] = {};
     COSUB_NO_UNROLL
     for (unsigned query = 0; query < kWhole; query += kStep)
-      take_queries<kStep / 8>(shared, k_of_group, v_of_group, first_line, query, factor, d_keys, d_values);
+      take_queries<kStep / 8>(shared, k_of_group, v_of_group, first_line, query, tokens, factor, d_keys,
+                              d_values);
     if constexpr (kWhole < kLines)
-      take_queries<(kLines - kWhole) / 8>(shared, k_of_group, v_of_group, first_line, kWhole, factor, d_keys,
-                                          d_values);
+      take_queries<(kLines - kWhole) / 8>(shared, k_of_group, v_of_group, first_line, kWhole, tokens, factor,
+                                          d_keys, d_values);
     show_to_products();
     __syncthreads();  // gradients of all scores are there; nobody needs values, queries and d_out any more
     if (has_next) fetch_all_but_keys(HeadOf(a, index + gridDim.x));
@@ -325,7 +329,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     write(d_queries, a.scale, of, 0);
     if (has_next) prepare_queries(HeadOf(a, index + gridDim.x));
   }
-  if (a.sums == nullptr || index == blockIdx.x) return;
+  if (a.sums == nullptr) return;
   __syncthreads();
   leave_sums(a, shared, HeadOf(a, index - gridDim.x));
 }

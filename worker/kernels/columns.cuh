@@ -64,8 +64,9 @@ static __global__ void column_totals(const float* scratch, std::int64_t pieces, 
 }
 
 /// The second launch: the first sums to `first`, the second to `second`, [channels] each; either may be null.
-inline void launch_totals(const float* scratch, std::int64_t pieces, std::int64_t channels, int sums,
-                          Stream stream, float* first, float* second = nullptr) {
+/// Static as the kernel is, which units for several GPUs each have their own of.
+static inline void launch_totals(const float* scratch, std::int64_t pieces, std::int64_t channels, int sums,
+                                 Stream stream, float* first, float* second = nullptr) {
   launch("column_totals", column_totals, {(channels + kColumnThreads - 1) / kColumnThreads, sums},
          {kColumnThreads, kPieceThreads}, stream, scratch, pieces, channels, first, second);
 }

@@ -21,8 +21,9 @@ struct AttentionWithSums {
   at::Tensor log_sums;  // [N, heads, L] float32, contiguous: ln of each query's sum of exp(q k^T / sqrt(D))
 };
 
-/// The same without bias, of bfloat16, and without gradients, for which the sums are kept: on a GPU by the
-/// faster of FlashAttention-2's and cuDNN's kernels.
+/// The same without bias, of bfloat16. Not differentiable: the sums are for a backward pass of one's own. On
+/// a GPU by the faster of FlashAttention-2's and cuDNN's kernels, timed at a shape's first call, which waits
+/// as above.
 AttentionWithSums attention_with_sums(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 /// Whether the stage leaves it to us which kernel computes attention.

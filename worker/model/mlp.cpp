@@ -105,8 +105,8 @@ at::Tensor slope_product(const at::Tensor& d, const at::Tensor& weight, const at
   return made;
 }
 
-/// Keeps the first product's result, from which GELU's is made anew; or where the products do that GELU's
-/// result, then kept as `hidden`, and its slope.
+/// Keeps the first product's result, from which GELU's is made anew; where the products make GELU, its result
+/// (`hidden`) and its slope instead.
 struct MlpNode : public torch::autograd::Node {
   variable_list apply(variable_list&& gradients) override {
     const at::NoGradGuard no_grad;
