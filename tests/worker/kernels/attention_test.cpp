@@ -47,6 +47,23 @@ class AttentionTest : public testing::KernelTest {
     const at::Tensor out = at::matmul(scores.softmax(-1), parts[2]).transpose(1, 2);
     return {out.to(at::kBFloat16).contiguous(), scores.logsumexp(-1).contiguous()};
   }
+
+  /// Without sums. The tensors must outlive what is done with it.
+  static AttentionBackward arguments(const at::Tensor& qkv, const at::Tensor& out, const at::Tensor& d_out,
+                                     const at::Tensor& log_sums, const at::Tensor& d_qkv) {
+    AttentionBackward a;
+    a.rows = qkv.size(0);
+    a.tokens = qkv.size(1);
+    a.heads = qkv.size(3);
+    a.width = qkv.size(4);
+    a.scale = static_cast<float>(scale());
+    a.qkv = qkv.const_data_ptr();
+    a.out = out.const_data_ptr();
+    a.d_out = d_out.const_data_ptr();
+    a.log_sums = log_sums.const_data_ptr<float>();
+    a.d_qkv = d_qkv.mutable_data_ptr();
+    return a;
+  }
 };
 
 TEST_P(AttentionTest, GradientsAreThoseOfFloat64) {
@@ -59,17 +76,7 @@ TEST_P(AttentionTest, GradientsAreThoseOfFloat64) {
                      d_out = noise({shape.rows, shape.tokens, shape.heads, kWidth}, 2),
                      d_qkv = at::full_like(qkv, NAN);
     const auto [out, log_sums] = forward(qkv);
-    AttentionBackward a;
-    a.rows = shape.rows;
-    a.tokens = shape.tokens;
-    a.heads = shape.heads;
-    a.width = kWidth;
-    a.scale = static_cast<float>(scale());
-    a.qkv = qkv.const_data_ptr();
-    a.out = out.const_data_ptr();
-    a.d_out = d_out.const_data_ptr();
-    a.log_sums = log_sums.const_data_ptr<float>();
-    a.d_qkv = d_qkv.mutable_data_ptr();
+    AttentionBackward a = arguments(qkv, out, d_out, log_sums, d_qkv);
     const at::Tensor sums = at::full({3, shape.heads, kWidth}, NAN, floats()),
                      between = at::full({shape.rows, 3, shape.heads, kWidth}, NAN, floats());
     kernels().attention_backward(a, nullptr);
@@ -98,17 +105,7 @@ TEST_P(AttentionTest, ScoresFarBelowZeroAreLikeOthers) {
     qkv.select(2, 0).fill_(5);  // scores of -200 all
     qkv.select(2, 1).fill_(-5);
     const auto [out, log_sums] = forward(qkv);
-    AttentionBackward a;
-    a.rows = a.heads = 1;
-    a.tokens = tokens;
-    a.width = kWidth;
-    a.scale = static_cast<float>(scale());
-    a.qkv = qkv.const_data_ptr();
-    a.out = out.const_data_ptr();
-    a.d_out = d_out.const_data_ptr();
-    a.log_sums = log_sums.const_data_ptr<float>();
-    a.d_qkv = d_qkv.mutable_data_ptr();
-    kernels().attention_backward(a, nullptr);
+    kernels().attention_backward(arguments(qkv, out, d_out, log_sums, d_qkv), nullptr);
     EXPECT_TRUE(d_qkv.isfinite().all().item<bool>()) << tokens << " tokens";
     EXPECT_LT(distance(d_qkv.select(2, 2), exact_gradient(qkv, d_out).select(2, 2)), 0.01);
   }
