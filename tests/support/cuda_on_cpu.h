@@ -85,6 +85,11 @@ T __shfl_xor_sync(unsigned /*mask*/, T value, int distance) {
   show_to_warp(value);
   return shown_at<T>(static_cast<unsigned>(distance));
 }
+template <class T>
+T __shfl_sync(unsigned /*mask*/, T value, int lane) {
+  show_to_warp(value);
+  return shown_at<T>(static_cast<unsigned>(lane) ^ threadIdx.x % 32);
+}
 // What launch.cuh and warpgroup_matrix.cuh have for a GPU.
 
 inline unsigned char* dynamic_shared() {
@@ -104,19 +109,23 @@ void wait_for_copies() {}
 
 // What warpgroup_matrix.cuh has for a GPU. Operands are read when a product is asked for.
 
-/// Where the pieces of 16 bytes lie that would be at `plain` if lines of 128 bytes were not swizzled.
-inline float shared_number(std::uintptr_t plain) {
+inline float number_at(std::uintptr_t address) {
   std::uint16_t bits;
-  std::memcpy(&bits, reinterpret_cast<const void*>(plain ^ (plain >> 3 & 0x70)), sizeof(bits));
+  std::memcpy(&bits, reinterpret_cast<const void*>(address), sizeof(bits));
   return __uint_as_float(static_cast<unsigned>(bits) << 16);
 }
+template <class Panels>
 struct Operand {
-  template <class Number>
-  explicit Operand(const Number* begin) : plain(reinterpret_cast<std::uintptr_t>(begin)) {}
+  explicit Operand(Panels panels) : plain(reinterpret_cast<std::uintptr_t>(panels.begin)) {}
   void move(unsigned values) { plain += values * 2; }
-  float at(unsigned line, unsigned column) const { return shared_number(plain + line * 128 + column * 2); }
+  float at(unsigned line, unsigned column) const {
+    constexpr unsigned kColumns = Panels::kLineValues;
+    const std::uintptr_t unswizzled =
+        plain + (column / kColumns * Panels::kValues + line * kColumns + column % kColumns) * 2;
+    return number_at(unswizzled ^ (unswizzled >> 3 & (kColumns == 64 ? 0x70 : 0x10)));
+  }
 
-  std::uintptr_t plain;
+  std::uintptr_t plain;  // where it would begin if pieces of 16 bytes were not exchanged
 };
 
 inline void begin_products() {}
@@ -124,6 +133,9 @@ inline void end_group_of_products() {}
 template <int kLeft>
 void wait_for_products() {}
 inline void show_to_products() {}
+inline unsigned thread_anew() {
+  return threadIdx.x;
+}
 inline unsigned same_in_warp(unsigned value) {
   return value;
 }
@@ -142,33 +154,58 @@ void add_products(float (&sums)[kTiles][4], const First& a, const Second& b) {
   }
 }
 
-template <int kTiles>
-void multiply_panels(float (&sums)[kTiles][4], Operand a, Operand b, bool adds) {
+template <int kTiles, class First, class Second>
+void multiply_panels(float (&sums)[kTiles][4], Operand<First> a, Operand<Second> b, bool adds) {
   if (!adds) std::memset(sums, 0, sizeof(sums));
   add_products(
       sums, [a](unsigned line, unsigned k) { return a.at(line, k); },
       [b](unsigned k, unsigned column) { return b.at(column, k); });
 }
 
-inline void add_product(float (&sums)[8][4], const unsigned (&a)[4], Operand b) {
-  struct First {
-    unsigned a[4];
-  };
-  show_to_warp(First{{a[0], a[1], a[2], a[3]}});
-  const unsigned lane = threadIdx.x % 32;
-  const auto of_lanes = [lane](unsigned line, unsigned k) {
-    const auto first = shown_at<First>((line % 8 * 4 + k % 8 / 2) ^ lane);
-    const unsigned pair = first.a[line % 16 / 8 + k / 8 * 2];
-    return __uint_as_float(k % 2 == 0 ? pair << 16 : pair & 0xffff0000u);
-  };
-  add_products(sums, of_lanes, [b](unsigned k, unsigned column) { return b.at(k, column); });
+/// What a lane has of a product's operands in registers.
+struct InRegisters {
+  unsigned a[4], b[2];
+};
+/// The number that a first operand has there, by what the lanes showed.
+inline float shown_first(unsigned line, unsigned k) {
+  const auto shown = shown_at<InRegisters>((line % 8 * 4 + k % 8 / 2) ^ threadIdx.x % 32);
+  const unsigned pair = shown.a[line % 16 / 8 + k / 8 * 2];
+  return __uint_as_float(k % 2 == 0 ? pair << 16 : pair & 0xffff0000u);
+}
+inline float shown_second(unsigned k, unsigned column) {
+  const auto shown = shown_at<InRegisters>((column * 4 + k % 8 / 2) ^ threadIdx.x % 32);
+  const unsigned pair = shown.b[k / 8];
+  return __uint_as_float(k % 2 == 0 ? pair << 16 : pair & 0xffff0000u);
 }
 
-inline void multiply_transpose(float (&sums)[8][4], Operand a, Operand b, bool adds) {
+template <int kTiles, class Panels>
+void add_product(float (&sums)[kTiles][4], const unsigned (&a)[4], Operand<Panels> b) {
+  show_to_warp(InRegisters{{a[0], a[1], a[2], a[3]}, {}});
+  add_products(sums, shown_first, [b](unsigned k, unsigned column) { return b.at(k, column); });
+}
+
+template <int kTiles, class First, class Second>
+void multiply_transpose(float (&sums)[kTiles][4], Operand<First> a, Operand<Second> b, bool adds) {
   if (!adds) std::memset(sums, 0, sizeof(sums));
   add_products(
       sums, [a](unsigned line, unsigned k) { return a.at(k, line); },
       [b](unsigned k, unsigned column) { return b.at(k, column); });
+}
+
+inline void add_tile(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  show_to_warp(InRegisters{{a[0], a[1], a[2], a[3]}, {b0, b1}});
+  float tile[1][4] = {{sums[0], sums[1], sums[2], sums[3]}};
+  add_products(tile, shown_first, shown_second);
+  std::memcpy(sums, tile[0], sizeof(sums));
+}
+
+template <class Panels>
+void load_across(unsigned (&b)[4], Panels panels, unsigned line, unsigned column) {
+  const unsigned lane = threadIdx.x % 32;
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned first = line + lane % 4 * 2 + i % 2 * 8, of_lane = column + lane / 4 + i / 2 * 8;
+    b[i] = panels.at(first, of_lane)->bits | static_cast<unsigned>(panels.at(first + 1, of_lane)->bits) << 16;
+  }
 }
 
 inline std::int64_t num_multiprocessors() {

@@ -153,10 +153,9 @@ struct AttentionBackward {
   float* scratch = nullptr;  // [rows, 3, heads, width], null where sums is
 };
 
-/// A block has all tokens of a row and head in its shared memory.
-constexpr std::int64_t kMostAttentionTokens = 208;
+/// A block has all tokens of a row and head in its shared memory. Those of 80 are for ViT-H/14.
 constexpr bool attention_takes(std::int64_t tokens, std::int64_t width) {
-  return width == 64 && tokens >= 1 && tokens <= kMostAttentionTokens;
+  return (width == 64 && tokens >= 1 && tokens <= 208) || (width == 80 && tokens > 192 && tokens <= 257);
 }
 
 /// LayerNorm takes a line's channels at once, in packs of four where their number and alignment allow.

@@ -7,55 +7,22 @@
 
 #include <stdexcept>
 
-#include "worker/kernels/columns.cuh"
-#include "worker/kernels/warpgroup_matrix.cuh"
+#include "worker/kernels/attention_backward_wide.cuh"
 
 namespace cosub::kernels {
 
-constexpr float kLog2E = 1.4426950408889634f;
-constexpr unsigned kTile = 16;        // lines that a product sums over, or a warp has of its result
-constexpr unsigned kGroupLines = 64;  // keys of a warpgroup, and queries
+constexpr unsigned kPanelColumns = 64;
 
 /// Sizes for at most kTiles tiles of tokens.
 template <unsigned kTiles>
 struct GradientShape {
   static constexpr unsigned kLines = kTiles * kTile, kGroups = (kLines + kGroupLines - 1) / kGroupLines;
+  using Panel = PanelsOf<kPanelColumns, kLines>;
   static constexpr unsigned kThreads = kGroups * kWarpgroup, kWarps = kThreads / kWarp;
   static constexpr unsigned kBlocks = kGroups > 2 ? 1 : 4 / kGroups;
   // Pieces of 16 bytes in which a block reads lines, each thread the same one of some lines.
   static constexpr unsigned kPieces = kPanelColumns / 8, kLinesAtOnce = kThreads / kPieces;
   static constexpr unsigned kReads = (kLines + kLinesAtOnce - 1) / kLinesAtOnce;
-};
-
-/// Lines of queries, keys and values are so far apart, and those of results.
-__device__ __forceinline__ int line_stride(const AttentionBackward& a) {
-  return static_cast<int>(3 * a.heads * a.width);
-}
-__device__ __forceinline__ int out_stride(const AttentionBackward& a) {
-  return static_cast<int>(a.heads * a.width);
-}
-
-/// Where the lines of head number `index` of all begin in qkv, out and log_sums.
-struct HeadOf {
-  __device__ __forceinline__ HeadOf(const AttentionBackward& a, unsigned index)
-      : row(index / static_cast<unsigned>(a.heads)), head(index % static_cast<unsigned>(a.heads)) {}
-
-  /// Of queries, keys or values: part 0, 1 or 2.
-  __device__ __forceinline__ std::int64_t first_line(const AttentionBackward& a, int part) const {
-    return row * a.tokens * line_stride(a) + part * out_stride(a) + head * a.width;
-  }
-  __device__ __forceinline__ std::int64_t first_out(const AttentionBackward& a) const {
-    return row * a.tokens * out_stride(a) + head * a.width;
-  }
-  __device__ __forceinline__ std::int64_t first_sum(const AttentionBackward& a) const {
-    return (row * a.heads + head) * a.tokens;
-  }
-  /// In scratch.
-  __device__ __forceinline__ std::int64_t first_sums(const AttentionBackward& a, unsigned part) const {
-    return ((row * 3 + part) * a.heads + head) * a.width;
-  }
-
-  unsigned row, head;
 };
 
 /// What a block has in shared memory: lines of keys, values, queries and the result's gradient; gradients of
@@ -65,7 +32,9 @@ struct HeadOf {
 template <class Shape>
 struct GradientMemory {
   static constexpr unsigned kLines = Shape::kLines, kSums = 2;
-  static constexpr std::size_t kBytes = Panel::bytes((4 + Shape::kGroups) * kLines) +
+  using Panel = typename Shape::Panel;
+  using Scores = Panel;
+  static constexpr std::size_t kBytes = (4 + Shape::kGroups) * Panel::bytes(kPanelColumns) +
                                         (2 * kLines + Shape::kWarps * kSums * kPanelColumns) * sizeof(float);
 
   __device__ __forceinline__ explicit GradientMemory(unsigned char* begin)
@@ -78,9 +47,17 @@ struct GradientMemory {
         products(log_sums + kLines),
         sums(products + kLines) {}
 
-  __device__ __forceinline__ Panel d_scores_of(unsigned round) const {
-    return {d_scores.at(round * kLines, 0)};
+  __device__ __forceinline__ Operand<Panel> queries_from(unsigned query) const {
+    return further(Operand(q), query);
   }
+  __device__ __forceinline__ Operand<Panel> d_out_from(unsigned query) const {
+    return further(Operand(d_out), query);
+  }
+  __device__ __forceinline__ Scores d_scores_of(unsigned query) const {
+    return {d_scores.at(query / kGroupLines * kLines, 0)};
+  }
+
+  __device__ __forceinline__ void before_scores_to(unsigned /*query*/) const {}
 
   /// A warp's, of queries (0) or values (1).
   __device__ __forceinline__ float* sums_of(unsigned warp, unsigned which) const {
@@ -93,7 +70,7 @@ struct GradientMemory {
 
 /// From memory where they lie `stride` apart; zero from `valid` on. By the whole block.
 template <class Shape>
-__device__ __forceinline__ void fetch_lines(const Panel& panel, const Bf16* from, int stride,
+__device__ __forceinline__ void fetch_lines(const typename Shape::Panel& panel, const Bf16* from, int stride,
                                             unsigned valid) {
   const unsigned first = threadIdx.x / Shape::kPieces, column = threadIdx.x % Shape::kPieces * 8;
   from += static_cast<int>(first) * stride + static_cast<int>(column);
@@ -133,72 +110,10 @@ __device__ __forceinline__ void multiply_lines(const Bf16* a, const Bf16* b, int
   }
 }
 
-/// 8 kParts queries, for a warpgroup's keys, whose lines k and v begin with: adds to their gradients and
-/// leaves those of the scores in shared memory.
-template <int kParts, class Shape>
-__device__ __forceinline__ void take_queries(const GradientMemory<Shape>& shared, Operand k, Operand v,
-                                             unsigned first_key, unsigned first_query, unsigned tokens,
-                                             float factor, float (&d_keys)[8][4], float (&d_values)[8][4]) {
-  const unsigned lane = threadIdx.x % kWarp, line = first_key + threadIdx.x % kWarpgroup / kWarp * kTile;
-  const Operand q = further(Operand(shared.q.begin), first_query),
-                d_out = further(Operand(shared.d_out.begin), first_query);
-  float weights[kParts][4], d_weights[kParts][4];
-  begin_products();
-  COSUB_UNROLL
-  for (unsigned column = 0; column < kPanelColumns; column += kTile)
-    multiply_panels(weights, further(k, 0, column), further(q, 0, column), column > 0);
-  end_group_of_products();
-  COSUB_UNROLL
-  for (unsigned column = 0; column < kPanelColumns; column += kTile)
-    multiply_panels(d_weights, further(v, 0, column), further(d_out, 0, column), column > 0);
-  end_group_of_products();
-  wait_for_products<1>();
-  hold(weights);
-  const float* const log_sums = shared.log_sums + first_query + lane % 4 * 2;
-  COSUB_UNROLL
-  for (unsigned i = 0; i < kParts; ++i) {
-    const Pack<2> of_queries = load<2>(log_sums + i * 8);
-    COSUB_UNROLL
-    for (int j = 0; j < 4; ++j) weights[i][j] = fast_exp2(factor * weights[i][j] - of_queries.at[j % 2]);
-  }
-  wait_for_products<0>();
-  hold(d_weights);
-  unsigned of_weights[kParts / 2][4], of_scores[kParts / 2][4];
-  const float* const products = shared.products + first_query + lane % 4 * 2;
-  Bf16* const d_scores = shared.d_scores_of(first_query / kGroupLines).begin;
-  const unsigned place = Panel::place(line + lane / 4, first_query % kGroupLines + lane % 4 * 2);
-  COSUB_UNROLL
-  for (unsigned i = 0; i < kParts; ++i) {
-    const Pack<2> of_queries = load<2>(products + i * 8);
-    COSUB_UNROLL
-    for (int j = 0; j < 4; ++j) d_weights[i][j] = weights[i][j] * (d_weights[i][j] - of_queries.at[j % 2]);
-    COSUB_UNROLL
-    for (unsigned j = 0; j < 2; ++j) {
-      of_weights[i / 2][i % 2 * 2 + j] = pair_of(weights[i][2 * j], weights[i][2 * j + 1]);
-      const unsigned of_score = pair_of(d_weights[i][2 * j], d_weights[i][2 * j + 1]);
-      of_scores[i / 2][i % 2 * 2 + j] = of_score;
-      // Past the last key, where scores are 0, a weight may be infinite: those of all keys may be far below
-      // 0.
-      if (line < Shape::kLines)
-        *reinterpret_cast<unsigned*>(d_scores + (place ^ i * 8) + j * 8 * kPanelColumns) =
-            line + lane / 4 + j * 8 < tokens ? of_score : 0;
-    }
-  }
-  begin_products();
-  COSUB_UNROLL
-  for (unsigned i = 0; i < kParts / 2; ++i) {
-    add_product(d_values, of_weights[i], further(d_out, i * kTile));
-    add_product(d_keys, of_scores[i], further(q, i * kTile));
-  }
-  end_group_of_products();
-  wait_for_products<0>();
-  hold(d_values);
-  hold(d_keys);
-}
-
 /// A warpgroup's [64, 64], times `factor`, as lines [first_line, tokens) of bfloat16 `stride` apart. By way
 /// of `between`, of which a warp takes the lines of its own. warp_sums: of these over the warp's lines, null:
 /// not wanted.
+template <class Panel>
 __device__ __forceinline__ void write_group(const float (&sums)[8][4], float factor, const Panel& between,
                                             unsigned first_line, unsigned tokens, Bf16* to, int stride,
                                             float* warp_sums) {
@@ -253,8 +168,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const auto tokens = static_cast<unsigned>(a.tokens);
   const unsigned group = same_in_warp(threadIdx.x / kWarpgroup), first_line = group * kGroupLines;
   const GradientMemory<Shape> shared(dynamic_shared());
-  const Operand k = Operand(shared.k.begin), k_of_group = further(k, first_line),
-                v_of_group = further(Operand(shared.v.begin), first_line);
+  const Operand k(shared.k), k_of_group = further(k, first_line),
+                             v_of_group = further(Operand(shared.v), first_line);
   const auto *qkv = static_cast<const Bf16*>(a.qkv), *out = static_cast<const Bf16*>(a.out),
              *d_out = static_cast<const Bf16*>(a.d_out);
   auto* const d_qkv = static_cast<Bf16*>(a.d_qkv);
@@ -313,7 +228,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     __syncthreads();  // gradients of all scores are there; nobody needs values, queries and d_out any more
     if (has_next) fetch_all_but_keys(HeadOf(a, index + gridDim.x));
     float d_queries[8][4];
-    const Operand d_scores(shared.d_scores_of(group).begin);
+    const Operand d_scores(shared.d_scores_of(first_line));
     begin_products();
     COSUB_UNROLL
     for (unsigned key = 0; key < kLines; key += kTile)
@@ -336,19 +251,26 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 
 inline void run_attention_backward(const AttentionBackward& a, Stream stream) {
   if (!attention_takes(a.tokens, a.width))
-    throw std::invalid_argument("attention_backward: too many tokens, or another width");
-  const auto run = [&](auto tiles) {
-    using Shape = GradientShape<decltype(tiles)::value>;
-    const std::int64_t heads = a.rows * a.heads, most = num_multiprocessors() * Shape::kBlocks;
-    launch_with_shared("attention_backward", attention_backward_kernel<Shape>, GradientMemory<Shape>::kBytes,
-                       {heads < most ? heads : most, 1}, {Shape::kThreads, 1}, stream, a);
+    throw std::invalid_argument("attention_backward: another number of tokens, or another width");
+  const auto launch_for = [&](const auto kernel, std::size_t bytes, unsigned threads, std::int64_t blocks) {
+    const std::int64_t heads = a.rows * a.heads, most = num_multiprocessors() * blocks;
+    launch_with_shared("attention_backward", kernel, bytes, {heads < most ? heads : most, 1}, {threads, 1},
+                       stream, a);
     if (a.sums == nullptr) return;
     launch_totals(a.scratch, a.rows, 3 * a.heads * a.width, 1, stream, a.sums);
   };
+  const auto run = [&](auto tiles) {
+    using Shape = GradientShape<decltype(tiles)::value>;
+    launch_for(attention_backward_kernel<Shape>, GradientMemory<Shape>::kBytes, Shape::kThreads,
+               Shape::kBlocks);
+  };
+  if (a.width == WideMemory::kWidth)
+    return launch_for(attention_backward_wide_kernel, WideMemory::kBytes, WideMemory::kThreads, 1);
   if (a.tokens <= 4 * kTile) return run(std::integral_constant<unsigned, 4>{});
   if (a.tokens <= 7 * kTile) return run(std::integral_constant<unsigned, 7>{});
   if (a.tokens <= 10 * kTile) return run(std::integral_constant<unsigned, 10>{});
-  static_assert(kMostAttentionTokens == 13 * kTile);
+  static_assert(attention_takes(13 * kTile, kPanelColumns) &&
+                !attention_takes(13 * kTile + 1, kPanelColumns));
   run(std::integral_constant<unsigned, 13>{});
 }
 

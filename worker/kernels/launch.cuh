@@ -28,8 +28,9 @@ __device__ __forceinline__ unsigned char* dynamic_shared() {
 }
 
 inline void check(cudaError_t error, const char* what, const char* name = "") {
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string("CUDA ") + what + name + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // told here: the next who asks shall not hear of it
+  throw std::runtime_error(std::string("CUDA ") + what + name + ": " + cudaGetErrorString(error));
 }
 
 /// kernel<<<grid, block, bytes>>>(arguments...); nothing where the grid is empty. x below 2^31, y below 2^16.

@@ -101,6 +101,17 @@ __device__ __forceinline__ void store(const Pack<kWidth>& pack, T* to) {
   *reinterpret_cast<Packed<T, kWidth>*>(to) = packed;
 }
 
+/// 16 bytes to global memory by one instruction.
+__device__ __forceinline__ void store_16(void* to, const unsigned (&from)[4]) {
+#ifdef __CUDA_ARCH__
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(from[0]), "r"(from[1]), "r"(from[2]),
+               "r"(from[3])
+               : "memory");
+#else
+  *static_cast<Packed<unsigned, 4>*>(to) = {{from[0], from[1], from[2], from[3]}};
+#endif
+}
+
 /// Whether packs of 4 may be moved there.
 template <class... Pointers>
 __host__ __device__ inline bool aligned_for_4(Pointers... pointers) {

@@ -3,10 +3,12 @@
 // beside other work. For a CPU tests/support/cuda_on_cpu.h has the same functions.
 //
 // Operands lie in shared memory as panels: lines of 64 values, 128 bytes, aligned to 1024 bytes, in which the
-// pieces of 16 bytes of line l are in places exchanged by exclusive or with l % 8 (swizzle of 128 bytes).
-// Sums [64, N] lie in registers, [N / 8][4] of a lane: warp w of the group has lines 16 w to 16 w + 15, lane
-// l of these l / 4 (two values) and l / 4 + 8, columns 2 (l % 4) and the next of each 8. A first operand in
-// registers [64, 16]: the same lines and columns, two neighbours in each, then those 8 columns further.
+// pieces of 16 bytes of line l are in places exchanged by exclusive or with l % 8 (swizzle of 128 bytes); or
+// lines of 16 values, 32 bytes, aligned to 256 bytes, whose two pieces are exchanged where l % 8 >= 4
+// (swizzle of 32 bytes). Lines longer than that lie in several panels, one after the other. Sums [64, N] lie
+// in registers, [N / 8][4] of a lane: warp w of the group has lines 16 w to 16 w + 15, lane l of these l / 4
+// (two values) and l / 4 + 8, columns 2 (l % 4) and the next of each 8. A first operand in registers [64,
+// 16]: the same lines and columns, two neighbours in each, then those 8 columns further.
 #pragma once
 
 #include "worker/kernels/numbers.cuh"
@@ -23,34 +25,21 @@ namespace cosub::kernels {
 #endif
 
 constexpr unsigned kWarpgroup = 128;  // threads
-constexpr unsigned kPanelColumns = 64;
 
-#ifndef COSUB_CUDA_ON_CPU
-
-/// Where a product finds an operand: its first line and column, as the hardware wants it (PTX ISA, matrix
-/// descriptor): address, distance between groups of 8 lines, swizzle of 128 bytes.
-struct Operand {
-  __device__ __forceinline__ explicit Operand(const Bf16* begin)
-      : low(static_cast<unsigned>(__cvta_generic_to_shared(begin)) >> 4 | 1u << 16) {}
-  __device__ __forceinline__ void move(unsigned values) { low += values / 8; }  // 16 bytes
-  __device__ __forceinline__ std::uint64_t descriptor() const {
-    constexpr std::uint64_t kGroup = 1024 >> 4, kSwizzle128 = 1;
-    return (kGroup << 32 | kSwizzle128 << 62) + low;
-  }
-
-  unsigned low;
-};
-
-#endif
-
-struct Panel {
-  __host__ __device__ static constexpr std::size_t bytes(std::size_t lines) {
-    return lines * kPanelColumns * sizeof(Bf16);
+/// Panels with lines of kColumns, 64 or 16, each with kLines of them.
+template <unsigned kColumns, unsigned kLines>
+struct PanelsOf {
+  static_assert(kColumns == 64 || kColumns == 16);
+  static constexpr unsigned kLineValues = kColumns, kValues = kLines * kColumns;  // of a panel
+  __host__ __device__ static constexpr std::size_t bytes(std::size_t columns) {
+    return columns / kColumns * kValues * sizeof(Bf16);
   }
   /// Values before this one. Eight neighbours lie together, from column % 8 == 0; 8 i columns further, while
-  /// those stay below a multiple of 8 that is a power of two, is at exclusive or with 8 i.
+  /// those stay below a multiple of 8 that is a power of two, and in the panel, is at exclusive or with 8 i.
   __device__ __forceinline__ static unsigned place(unsigned line, unsigned column) {
-    return line * kPanelColumns + ((column / 8 ^ line % 8) * 8 + column % 8);
+    const unsigned exchange = kColumns == 64 ? line % 8 : line / 4 % 2;
+    return column / kColumns * kValues + line * kColumns +
+           ((column % kColumns / 8 ^ exchange) * 8 + column % 8);
   }
   __device__ __forceinline__ Bf16* at(unsigned line, unsigned column) const {
     return begin + place(line, column);
@@ -59,9 +48,37 @@ struct Panel {
   Bf16* begin;
 };
 
-/// The operand that begins so many lines, a multiple of 8, and columns, a multiple of 16, further on.
-__device__ __forceinline__ Operand further(Operand operand, unsigned lines, unsigned columns = 0) {
-  operand.move(lines * kPanelColumns + columns);
+#ifndef COSUB_CUDA_ON_CPU
+
+/// Where a product finds an operand: its first line and column, as the hardware wants it (PTX ISA, matrix
+/// descriptor): address, distance between panels and between groups of 8 lines, swizzle.
+template <class Panels>
+struct Operand {
+  __device__ __forceinline__ explicit Operand(Panels panels)
+      : low(static_cast<unsigned>(__cvta_generic_to_shared(panels.begin)) >> 4) {}
+  __device__ __forceinline__ void move(unsigned values) { low += values / 8; }  // 16 bytes
+  /// For sums over columns, which are in one panel.
+  __device__ __forceinline__ std::uint64_t along_lines() const { return with_panel(1); }
+  /// For sums over lines.
+  __device__ __forceinline__ std::uint64_t across_lines() const { return with_panel(Panels::kValues / 8); }
+
+  __device__ __forceinline__ std::uint64_t with_panel(unsigned distance) const {
+    constexpr unsigned kGroup = Panels::kLineValues, kSwizzle = kGroup == 64 ? 1 : 3;
+    return static_cast<std::uint64_t>(kSwizzle << 30 | kGroup) << 32 | (low + (distance << 16));
+  }
+
+  unsigned low;
+};
+
+#endif
+
+/// The operand that begins so many lines, a multiple of 8, and columns, a multiple of 16, further on; from a
+/// panel's first column on.
+template <class Panels>
+__device__ __forceinline__ Operand<Panels> further(Operand<Panels> operand, unsigned lines,
+                                                   unsigned columns = 0) {
+  constexpr unsigned kColumns = Panels::kLineValues;
+  operand.move(columns / kColumns * Panels::kValues + lines * kColumns + columns % kColumns);
   return operand;
 }
 
@@ -119,47 +136,98 @@ __device__ __forceinline__ void hold(float (&sums)[kTiles][4]) {
 #define COSUB_SUMS_OF_16(s, i) COSUB_SUMS_OF_8(s, i), COSUB_SUMS_OF_8(s, i + 1)
 #define COSUB_SUMS_OF_32(s, i) COSUB_SUMS_OF_16(s, i), COSUB_SUMS_OF_16(s, i + 2)
 #define COSUB_SUMS_OF_64(s, i) COSUB_SUMS_OF_32(s, i), COSUB_SUMS_OF_32(s, i + 4)
+#define COSUB_SUMS_OF_80(s, i) COSUB_SUMS_OF_64(s, i), COSUB_SUMS_OF_16(s, i + 8)
 
 /// sums [64, 8 kTiles] = (adds: +=) A B^T for 16 columns: 64 lines of one panel, 8 kTiles of another.
-template <int kTiles>
-__device__ __forceinline__ void multiply_panels(float (&sums)[kTiles][4], Operand a, Operand b, bool adds) {
+template <int kTiles, class First, class Second>
+__device__ __forceinline__ void multiply_panels(float (&sums)[kTiles][4], Operand<First> a, Operand<Second> b,
+                                                bool adds) {
   static_assert(kTiles == 2 || kTiles == 4);
   if constexpr (kTiles == 2)
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %10, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, p, 1, 1, 0, 0;}"
         : COSUB_SUMS_OF_16(sums, 0)
-        : "l"(a.descriptor()), "l"(b.descriptor()), "r"(static_cast<int>(adds)));
+        : "l"(a.along_lines()), "l"(b.along_lines()), "r"(static_cast<int>(adds)));
   else
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %18, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, %16, %17, p, 1, 1, 0, 0;}"
         : COSUB_SUMS_OF_32(sums, 0)
-        : "l"(a.descriptor()), "l"(b.descriptor()), "r"(static_cast<int>(adds)));
+        : "l"(a.along_lines()), "l"(b.along_lines()), "r"(static_cast<int>(adds)));
 }
 
-/// sums [64, 64] += A B: A [64, 16] in registers, B 16 lines of a panel.
-__device__ __forceinline__ void add_product(float (&sums)[8][4], const unsigned (&a)[4], Operand b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, "
-      "%11, %12, "
-      "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, "
-      "%33, %34, "
-      "%35}, %36, 1, 1, 1, 1;"
-      : COSUB_SUMS_OF_64(sums, 0)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor()));
+/// sums [64, 8 kTiles] += A B: A [64, 16] in registers, B 16 lines of panels.
+template <int kTiles, class Panels>
+__device__ __forceinline__ void add_product(float (&sums)[kTiles][4], const unsigned (&a)[4],
+                                            Operand<Panels> b) {
+  static_assert(kTiles == 8 || kTiles == 10);
+  if constexpr (kTiles == 8)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, "
+        "%11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, "
+        "%31}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+        : COSUB_SUMS_OF_64(sums, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.across_lines()));
+  else
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, "
+        "%11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, "
+        "%31, %32, %33, %34, %35, %36, %37, %38, %39}, {%40, %41, %42, %43}, %44, 1, 1, 1, 1;"
+        : COSUB_SUMS_OF_80(sums, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.across_lines()));
 }
 
-/// sums [64, 64] = (adds: +=) A^T B: 16 lines of one panel, 16 of another.
-__device__ __forceinline__ void multiply_transpose(float (&sums)[8][4], Operand a, Operand b, bool adds) {
+/// sums [64, 8 kTiles] = (adds: +=) A^T B: 16 lines of panels with 64 columns, 16 of others.
+template <int kTiles, class First, class Second>
+__device__ __forceinline__ void multiply_transpose(float (&sums)[kTiles][4], Operand<First> a,
+                                                   Operand<Second> b, bool adds) {
+  static_assert(kTiles == 8 || kTiles == 10);
+  if constexpr (kTiles == 8)
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
+        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, p, 1, 1, 1, 1;}"
+        : COSUB_SUMS_OF_64(sums, 0)
+        : "l"(a.across_lines()), "l"(b.across_lines()), "r"(static_cast<int>(adds)));
+  else
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %42, 0; wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
+        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39}, "
+        "%40, %41, p, 1, 1, 1, 1;}"
+        : COSUB_SUMS_OF_80(sums, 0)
+        : "l"(a.across_lines()), "l"(b.across_lines()), "r"(static_cast<int>(adds)));
+}
+
+/// sums [16, 8] += A B by one warp (PTX ISA: mma.m16n8k16): A [16, 16] as a product's first operand in
+/// registers, B [16, 8] where lane l has column l / 4, lines 2 (l % 4) and the next in b[0], 8 further in
+/// b[1].
+__device__ __forceinline__ void add_tile(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   asm volatile(
-      "{.reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, "
-      "%2, %3, "
-      "%4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, "
-      "%25, %26, "
-      "%27, %28, %29, %30, %31}, %32, %33, p, 1, 1, 1, 1;}"
-      : COSUB_SUMS_OF_64(sums, 0)
-      : "l"(a.descriptor()), "l"(b.descriptor()), "r"(static_cast<int>(adds)));
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : COSUB_SUMS_OF_8((&sums), 0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// A panel's 16 lines and 16 columns, from multiples of 16 on, as two second operands of add_tile: b[0], b[1]
+/// for the first 8 columns, b[2], b[3] for the others.
+template <class Panels>
+__device__ __forceinline__ void load_across(unsigned (&b)[4], Panels panels, unsigned line, unsigned column) {
+  const unsigned lane = threadIdx.x % 32;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])
+               : "r"(static_cast<unsigned>(
+                   __cvta_generic_to_shared(panels.at(line + lane % 16, column + lane / 16 * 8))))
+               : "memory");
+}
+
+/// threadIdx.x, read anew: what is made of it is not kept in registers from one turn of a loop to the next.
+__device__ __forceinline__ unsigned thread_anew() {
+  unsigned thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
 }
 
 /// What is the same in all lanes, told to the compiler.
@@ -171,8 +239,27 @@ __device__ __forceinline__ unsigned same_in_warp(unsigned value) {
 #undef COSUB_SUMS_OF_16
 #undef COSUB_SUMS_OF_32
 #undef COSUB_SUMS_OF_64
+#undef COSUB_SUMS_OF_80
 
 #endif
+
+/// A panel's 16 lines and 16 columns, from multiples of 16 on, as a first operand in registers.
+template <class Panels>
+__device__ __forceinline__ void load_tile(unsigned (&a)[4], Panels panels, unsigned line, unsigned column) {
+  const unsigned lane = threadIdx.x % 32;
+  COSUB_UNROLL
+  for (unsigned i = 0; i < 4; ++i)
+    a[i] = *reinterpret_cast<const unsigned*>(
+        panels.at(line + lane / 4 + i % 2 * 8, column + lane % 4 * 2 + i / 2 * 8));
+}
+
+/// The first (low) and the second of a pair_of.
+__device__ __forceinline__ float low_of(unsigned pair) {
+  return __uint_as_float(pair << 16);
+}
+__device__ __forceinline__ float high_of(unsigned pair) {
+  return __uint_as_float(pair & 0xffff0000u);
+}
 
 /// Two neighbours as a product takes them.
 __device__ __forceinline__ unsigned pair_of(float first, float second) {

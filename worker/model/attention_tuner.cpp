@@ -1,17 +1,15 @@
 #include "worker/model/attention_tuner.h"
 
 #include <ATen/Context.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/core/Event.h>
 #include <c10/core/InferenceMode.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <spdlog/spdlog.h>
 #include <torch/autograd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
+
+#include "worker/model/device_timing.h"
 
 namespace cosub::model {
 namespace {
@@ -66,31 +64,6 @@ class Trial {
   std::vector<at::Tensor> leaves_;
   const at::Tensor none_;
 };
-
-double seconds_on_cpu(const Trial& trial, int runs) {
-  const auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < runs; ++i) trial.run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / runs;
-}
-
-/// By the device's clock. Products before it keep the device busy until all is queued: in a step it never
-/// waits for the host either.
-double seconds_on_device(const Trial& trial, at::Device device, int runs) {
-  const c10::impl::VirtualGuardImpl guard(device.type());
-  const c10::Stream stream = guard.getStream(device);
-  c10::Event start(device.type(), c10::EventFlag::BACKEND_DEFAULT),
-      end(device.type(), c10::EventFlag::BACKEND_DEFAULT);
-  const at::Tensor side = at::zeros({4096, 4096}, at::dtype(at::kFloat).device(device));
-  {
-    const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
-    for (int i = 0; i < 32; ++i) at::mm(side, side);
-  }
-  start.record(stream);
-  for (int i = 0; i < runs; ++i) trial.run();
-  end.record(stream);
-  end.synchronize();
-  return start.elapsedTime(end) / 1000 / runs;
-}
 
 }  // namespace
 
@@ -158,18 +131,9 @@ std::vector<SDPBackend> usable_backends(const AttentionCall& call, const std::ve
 }
 
 double seconds_of(const AttentionCall& call, SDPBackend backend) {
-  constexpr int kWarmUps = 2, kRuns = 5, kRepeats = 3;
   const OnlyBackends only({backend});
   const Trial trial(call);
-  for (int i = 0; i < kWarmUps; ++i) trial.run();  // some build a plan first
-  double least = 0;
-  for (int i = 0; i < kRepeats; ++i) {
-    const at::Device device = call.q.device();
-    const double seconds =
-        device.is_cpu() ? seconds_on_cpu(trial, kRuns) : seconds_on_device(trial, device, kRuns);
-    least = i == 0 ? seconds : std::min(least, seconds);
-  }
-  return least;
+  return least_seconds(call.q.device(), [&] { trial.run(); });
 }
 
 std::optional<SDPBackend> AttentionTuner::choose(const AttentionCall& call) {

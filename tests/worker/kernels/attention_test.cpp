@@ -11,9 +11,8 @@ namespace {
 using testing::distance;
 
 struct AttentionSizes {
-  std::int64_t rows, tokens, heads;
+  std::int64_t rows, tokens, heads, width = 64;
 };
-constexpr std::int64_t kWidth = 64;
 
 class AttentionTest : public testing::KernelTest {
  protected:
@@ -34,16 +33,16 @@ class AttentionTest : public testing::KernelTest {
   static at::Tensor exact_gradient(const at::Tensor& qkv, const at::Tensor& d_out) {
     const at::Tensor leaf = qkv.to(at::kCPU, at::kDouble).requires_grad_();
     const std::vector<at::Tensor> parts = leaf.permute({2, 0, 3, 1, 4}).unbind(0);
-    const at::Tensor weights = (at::matmul(parts[0], parts[1].transpose(2, 3)) * scale()).softmax(-1);
+    const at::Tensor weights = (at::matmul(parts[0], parts[1].transpose(2, 3)) * scale(qkv)).softmax(-1);
     at::matmul(weights, parts[2]).transpose(1, 2).backward(d_out.to(at::kCPU, at::kDouble));
     return leaf.grad();
   }
-  static double scale() { return 1 / std::sqrt(static_cast<double>(kWidth)); }
+  static double scale(const at::Tensor& qkv) { return 1 / std::sqrt(static_cast<double>(qkv.size(4))); }
 
   /// What a forward pass leaves: the result, and ln of each query's sum.
   static std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& qkv) {
     const std::vector<at::Tensor> parts = qkv.to(at::kFloat).permute({2, 0, 3, 1, 4}).unbind(0);
-    const at::Tensor scores = at::matmul(parts[0], parts[1].transpose(2, 3)) * scale();
+    const at::Tensor scores = at::matmul(parts[0], parts[1].transpose(2, 3)) * scale(qkv);
     const at::Tensor out = at::matmul(scores.softmax(-1), parts[2]).transpose(1, 2);
     return {out.to(at::kBFloat16).contiguous(), scores.logsumexp(-1).contiguous()};
   }
@@ -56,7 +55,7 @@ class AttentionTest : public testing::KernelTest {
     a.tokens = qkv.size(1);
     a.heads = qkv.size(3);
     a.width = qkv.size(4);
-    a.scale = static_cast<float>(scale());
+    a.scale = static_cast<float>(scale(qkv));
     a.qkv = qkv.const_data_ptr();
     a.out = out.const_data_ptr();
     a.d_out = d_out.const_data_ptr();
@@ -67,18 +66,21 @@ class AttentionTest : public testing::KernelTest {
 };
 
 TEST_P(AttentionTest, GradientsAreThoseOfFloat64) {
-  std::vector<AttentionSizes> shapes = {{2, 197, 2}, {1, 208, 1}, {1, 2, 3},   {3, 65, 1},
-                                        {3, 50, 4},  {2, 112, 3}, {2, 145, 2}, {0, 20, 2}};
+  std::vector<AttentionSizes> shapes = {{2, 197, 2},     {1, 208, 1},     {1, 2, 3},      {3, 65, 1},
+                                        {3, 50, 4},      {2, 112, 3},     {2, 145, 2},    {0, 20, 2},
+                                        {3, 257, 1, 80}, {1, 256, 2, 80}, {1, 193, 1, 80}};
   if (GetParam() == testing::Where::kGpu)  // head after head in a block, which the emulator does with fewer
-    shapes.insert(shapes.end(), {{50, 197, 12}, {100, 145, 6}, {100, 112, 12}, {100, 50, 12}});
+    shapes.insert(
+        shapes.end(),
+        {{50, 197, 12}, {100, 145, 6}, {100, 112, 12}, {100, 50, 12}, {20, 257, 16, 80}, {40, 200, 8, 80}});
   for (const AttentionSizes& shape : shapes) {
-    const at::Tensor qkv = noise({shape.rows, shape.tokens, 3, shape.heads, kWidth}, 1),
-                     d_out = noise({shape.rows, shape.tokens, shape.heads, kWidth}, 2),
+    const at::Tensor qkv = noise({shape.rows, shape.tokens, 3, shape.heads, shape.width}, 1),
+                     d_out = noise({shape.rows, shape.tokens, shape.heads, shape.width}, 2),
                      d_qkv = at::full_like(qkv, NAN);
     const auto [out, log_sums] = forward(qkv);
     AttentionBackward a = arguments(qkv, out, d_out, log_sums, d_qkv);
-    const at::Tensor sums = at::full({3, shape.heads, kWidth}, NAN, floats()),
-                     between = at::full({shape.rows, 3, shape.heads, kWidth}, NAN, floats());
+    const at::Tensor sums = at::full({3, shape.heads, shape.width}, NAN, floats()),
+                     between = at::full({shape.rows, 3, shape.heads, shape.width}, NAN, floats());
     kernels().attention_backward(a, nullptr);
     const at::Tensor without_sums = d_qkv.clone();
     a.sums = sums.mutable_data_ptr<float>();
@@ -86,21 +88,25 @@ TEST_P(AttentionTest, GradientsAreThoseOfFloat64) {
     in_any_order(d_qkv, [&] { kernels().attention_backward(a, nullptr); });
     in_any_order(sums, [&] { kernels().attention_backward(a, nullptr); });
     EXPECT_TRUE(at::equal(d_qkv, without_sums));
-    const at::Tensor exact_sums = d_qkv.to(at::kCPU, at::kDouble).sum(at::IntArrayRef({0, 1}));
-    for (const std::int64_t part : {0, 2})
-      EXPECT_LT(distance(sums[part], exact_sums[part]), 5e-5) << shape.tokens << " tokens, part " << part;
+    const at::Tensor sums_written = d_qkv.to(at::kCPU, at::kDouble).sum(at::IntArrayRef({0, 1})),
+                     sums_of_results = d_out.to(at::kCPU, at::kDouble).sum(at::IntArrayRef({0, 1}));
+    SCOPED_TRACE(::testing::Message() << shape.tokens << " tokens, heads of " << shape.width);
+    EXPECT_LT(distance(sums[0], sums_written[0]), 5e-5);
+    // Weights of a query sum to 1.
+    EXPECT_LT(distance(sums[2], shape.width == 80 ? sums_of_results : sums_written[2]), 5e-5);
     EXPECT_EQ(sums[1].abs().max().item<float>(), 0);
     if (shape.rows == 0) continue;
     const at::Tensor exact = exact_gradient(qkv, d_out);
     for (std::int64_t part = 0; part < 3; ++part)
-      EXPECT_LT(distance(d_qkv.select(2, part), exact.select(2, part)), 0.01)
-          << shape.tokens << " tokens, part " << part;
+      EXPECT_LT(distance(d_qkv.select(2, part), exact.select(2, part)), 0.01) << "part " << part;
+    const at::Tensor last = d_qkv.select(1, shape.tokens - 1), exact_last = exact.select(1, shape.tokens - 1);
+    EXPECT_LT(distance(last, exact_last), 0.02) << "last token";
   }
 }
 
 TEST_P(AttentionTest, ScoresFarBelowZeroAreLikeOthers) {
-  for (const std::int64_t tokens : {5, 197}) {
-    const at::Tensor qkv = noise({1, tokens, 3, 1, kWidth}, 3), d_out = noise({1, tokens, 1, kWidth}, 4),
+  for (const auto& [tokens, width] : {std::pair{5, 64}, {197, 64}, {200, 80}, {257, 80}}) {
+    const at::Tensor qkv = noise({1, tokens, 3, 1, width}, 3), d_out = noise({1, tokens, 1, width}, 4),
                      d_qkv = at::full_like(qkv, NAN);
     qkv.select(2, 0).fill_(5);  // scores of -200 all
     qkv.select(2, 1).fill_(-5);
@@ -112,13 +118,12 @@ TEST_P(AttentionTest, ScoresFarBelowZeroAreLikeOthers) {
 }
 
 TEST_P(AttentionTest, OthersAreRefused) {
-  AttentionBackward a;
-  a.tokens = kMostAttentionTokens + 1;
-  a.width = kWidth;
-  EXPECT_THROW(kernels().attention_backward(a, nullptr), std::invalid_argument);
-  a.tokens = 10;
-  a.width = 80;
-  EXPECT_THROW(kernels().attention_backward(a, nullptr), std::invalid_argument);
+  for (const auto& [tokens, width] : {std::pair{209, 64}, {258, 80}, {192, 80}, {10, 48}}) {
+    AttentionBackward a;
+    a.tokens = tokens;
+    a.width = width;
+    EXPECT_THROW(kernels().attention_backward(a, nullptr), std::invalid_argument) << tokens << ' ' << width;
+  }
 }
 
 COSUB_EMULATED_AND_ON_GPU(AttentionTest);

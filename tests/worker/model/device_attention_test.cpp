@@ -73,6 +73,38 @@ TEST_P(AttentionByKernels, TakesBfloat16OfThatWidthWhereNoKernelIsNamed) {
   EXPECT_FALSE(attends_by_kernels(x, weight, bias, kHeads)) << "no kernels";
 }
 
+TEST_P(AttentionByKernels, ATrialFindsGradientsThatAreNotLibTorchs) {
+  const AttentionSizes sizes{2, 33, 1, 64};
+  const at::Tensor like = numbers({1}, 1);
+  const AttentionTrial trial = try_attention(sizes, like);
+  EXPECT_LT(trial.distance, 0.03);
+  EXPECT_TRUE(trial.is_right());
+  EXPECT_GT(trial.our_seconds, 0);
+  EXPECT_GT(trial.their_seconds, 0);
+
+  static const kernels::Kernels* right;
+  right = &kernels();
+  using Call = void (*)(const kernels::AttentionBackward&, kernels::Stream);
+  const Call other_scale = [](const kernels::AttentionBackward& a, kernels::Stream stream) {
+    kernels::AttentionBackward wrong = a;
+    wrong.scale *= 2;
+    right->attention_backward(wrong, stream);
+  };
+  const Call other_sums = [](const kernels::AttentionBackward& a, kernels::Stream stream) {
+    kernels::AttentionBackward wrong = a, without_sums = a;
+    wrong.scale *= 2;
+    right->attention_backward(wrong, stream);
+    without_sums.sums = without_sums.scratch = nullptr;
+    right->attention_backward(without_sums, stream);
+  };
+  for (const Call call : {other_scale, other_sums}) {
+    kernels::Kernels others = kernels();
+    others.attention_backward = call;
+    kernels::set_kernels(&others);
+    EXPECT_FALSE(try_attention(sizes, like).is_right());
+  }
+}
+
 COSUB_EMULATED_AND_ON_GPU(AttentionByKernels);
 
 }  // namespace

@@ -1,0 +1,14 @@
+// How long something takes on a device, to choose between ways to compute it.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+
+namespace cosub::model {
+
+/// Seconds of one run on the device, the least of some repetitions after a warm-up. Waits for the device; not
+/// within a capture. Throws what `run` throws.
+double least_seconds(at::Device device, const std::function<void()>& run);
+
+}  // namespace cosub::model
