@@ -138,15 +138,32 @@ constexpr bool product_takes(std::int64_t n, std::int64_t k) {
   return n % 8 == 0 && k % 8 == 0;
 }
 
-/// The gradients of out = softmax(scale q k^T) v for each row and head, all in bfloat16; q, k and v as one
-/// projection wrote them. What attention_takes, on GPUs of compute capability 9.0 alone.
-struct AttentionBackward {
-  std::int64_t rows = 0, tokens = 0, heads = 1, width = 1;  // width: of a head
+/// Attention within rows; width: of a head. Queries, keys and values lie as one projection wrote them, [rows,
+/// tokens, 3, heads, width]. All in bfloat16, on GPUs of compute capability 9.0 alone.
+struct AttentionSizes {
+  std::int64_t rows = 0, tokens = 0, heads = 1, width = 1;
+};
+
+/// out = softmax(scale q k^T) v for each row and head. What attention_takes.
+struct AttentionForward : AttentionSizes {
+  float scale = 1;            // above 0
+  const void* qkv = nullptr;  // [rows, tokens, 3, heads, width]
+  void* out = nullptr;        // [rows, tokens, heads, width]
+  float* log_sums = nullptr;  // [rows, heads, tokens] ln of each query's sum of exp(scale q k)
+};
+
+/// A block has all tokens of a row and head in its shared memory, by four times 64 and one.
+constexpr bool attention_takes(std::int64_t tokens, std::int64_t width) {
+  return (width == 64 || width == 80) && tokens > 192 && tokens <= 257;
+}
+
+/// The gradients. What attention_backward_takes.
+struct AttentionBackward : AttentionSizes {
   float scale = 1;
   const void* qkv = nullptr;                    // [rows, tokens, 3, heads, width]
   const void *out = nullptr, *d_out = nullptr;  // [rows, tokens, heads, width]
-  const float* log_sums = nullptr;  // [rows, heads, tokens] ln of each query's sum of exp(scale q k)
-  void* d_qkv = nullptr;            // as qkv
+  const float* log_sums = nullptr;              // as of AttentionForward
+  void* d_qkv = nullptr;                        // as qkv
   // The sums of d_qkv over rows and tokens, [3, heads, width]: a projection's gradient of its bias. Of keys
   // it is 0, since softmax does not see what is added to all scores of a query. Null: not wanted.
   float* sums = nullptr;
@@ -154,7 +171,7 @@ struct AttentionBackward {
 };
 
 /// A block has all tokens of a row and head in its shared memory. Those of 80 are for ViT-H/14.
-constexpr bool attention_takes(std::int64_t tokens, std::int64_t width) {
+constexpr bool attention_backward_takes(std::int64_t tokens, std::int64_t width) {
   return (width == 64 && tokens >= 1 && tokens <= 208) || (width == 80 && tokens > 192 && tokens <= 257);
 }
 

@@ -250,7 +250,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 }
 
 inline void run_attention_backward(const AttentionBackward& a, Stream stream) {
-  if (!attention_takes(a.tokens, a.width))
+  if (!attention_backward_takes(a.tokens, a.width))
     throw std::invalid_argument("attention_backward: another number of tokens, or another width");
   const auto launch_for = [&](const auto kernel, std::size_t bytes, unsigned threads, std::int64_t blocks) {
     const std::int64_t heads = a.rows * a.heads, most = num_multiprocessors() * blocks;
@@ -269,8 +269,8 @@ inline void run_attention_backward(const AttentionBackward& a, Stream stream) {
   if (a.tokens <= 4 * kTile) return run(std::integral_constant<unsigned, 4>{});
   if (a.tokens <= 7 * kTile) return run(std::integral_constant<unsigned, 7>{});
   if (a.tokens <= 10 * kTile) return run(std::integral_constant<unsigned, 10>{});
-  static_assert(attention_takes(13 * kTile, kPanelColumns) &&
-                !attention_takes(13 * kTile + 1, kPanelColumns));
+  static_assert(attention_backward_takes(13 * kTile, kPanelColumns) &&
+                !attention_backward_takes(13 * kTile + 1, kPanelColumns));
   run(std::integral_constant<unsigned, 13>{});
 }
 

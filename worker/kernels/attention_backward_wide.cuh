@@ -6,14 +6,13 @@
 #pragma once
 
 #include "worker/kernels/attention_gradients.cuh"
+#include "worker/kernels/attention_lines.cuh"
 
 namespace cosub::kernels {
 
 /// What a block has in shared memory, in the order of addresses.
-struct WideMemory {
-  static constexpr unsigned kWidth = 80, kLines = 256, kGroups = kLines / kGroupLines, kRounds = kGroups;
-  static constexpr unsigned kThreads = kGroups * kWarpgroup, kWarps = kThreads / kWarp;
-  using Lines = PanelsOf<kTile, kLines>;       // of keys or values
+struct WideMemory : FourGroups {
+  static constexpr unsigned kWidth = 80, kRounds = kGroups;
   using Round = PanelsOf<kTile, kGroupLines>;  // of queries or gradients of results, 64 of them
   using Scores = PanelsOf<kTile, kLines>;      // for 16 queries each, a line for each key
   static constexpr unsigned kLinesValues = kWidth / kTile * Lines::kValues,
@@ -79,100 +78,6 @@ struct WideMemory {
   float* corner;  // the last token with itself: its weight, its score's gradient
 };
 
-/// Lane i of four that follow each other from a multiple of four gets at[i] of each, in their order.
-__device__ __forceinline__ void transpose_of_four(unsigned (&at)[4]) {
-  COSUB_UNROLL
-  for (unsigned distance = 2; distance > 0; distance /= 2) {
-    const bool upper = (threadIdx.x & distance) != 0;
-    COSUB_UNROLL
-    for (unsigned i = 0; i < 4; ++i) {
-      if ((i & distance) != 0) continue;
-      const unsigned got =
-          __shfl_xor_sync(0xffffffffu, upper ? at[i] : at[i + distance], static_cast<int>(distance));
-      (upper ? at[i] : at[i + distance]) = got;
-    }
-  }
-}
-
-/// The sums of at[i] over the eight lanes that are equal modulo four; lane l gets the one of i = l / 4.
-__device__ __forceinline__ float sum_over_lines(float (&at)[8]) {
-  COSUB_UNROLL
-  for (unsigned half = 4; half > 0; half /= 2) {
-    const bool upper = (threadIdx.x & half * 4) != 0;
-    COSUB_UNROLL
-    for (unsigned i = 0; i < half; ++i) {
-      const float got =
-          __shfl_xor_sync(0xffffffffu, upper ? at[i] : at[i + half], static_cast<int>(half * 4));
-      at[i] = (upper ? at[i + half] : at[i]) + got;
-    }
-  }
-  return at[0];
-}
-
-/// A warp's 16 lines of a product's [64, 80], times `factor`, as lines [first_line, tokens) of bfloat16
-/// `stride` apart. warp_sums: of these over the warp's lines, null: not wanted.
-__device__ __forceinline__ void write_wide(const float (&sums)[10][4], float factor, unsigned first_line,
-                                           unsigned tokens, Bf16* to, int stride, float* warp_sums) {
-  const unsigned lane = thread_anew() % kWarp, line = first_line + lane / 4;
-  to += static_cast<int>(line) * stride;
-  const auto pair = [&](int tile, int half) {
-    return pair_of(factor * sums[tile][2 * half], factor * sums[tile][2 * half + 1]);
-  };
-  const auto put = [&](const unsigned(&piece)[4], unsigned half, unsigned tile, float(&of_tile)[8]) {
-    if (line + half * 8 >= tokens) return;
-    COSUB_UNROLL
-    for (unsigned i = 0; i < 4; ++i) {
-      of_tile[2 * i] += low_of(piece[i]);
-      of_tile[2 * i + 1] += high_of(piece[i]);
-    }
-    store_16(to + static_cast<int>(half * 8) * stride + tile * 8, piece);
-  };
-  COSUB_UNROLL
-  for (int tile = 0; tile < 8; tile += 4) {
-    float of_tile[8] = {};
-    COSUB_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      unsigned piece[4] = {pair(tile, half), pair(tile + 1, half), pair(tile + 2, half),
-                           pair(tile + 3, half)};
-      transpose_of_four(piece);
-      put(piece, half, tile + lane % 4, of_tile);
-    }
-    if (warp_sums == nullptr) continue;
-    const float sum = sum_over_lines(of_tile);
-    warp_sums[(tile + lane % 4) * 8 + lane / 4] = sum;
-  }
-  float of_tile[8] = {};
-  unsigned piece[4] = {pair(8, 0), pair(9, 0), pair(8, 1), pair(9, 1)};
-  transpose_of_four(piece);
-  put(piece, lane % 4 / 2, 8 + lane % 2, of_tile);
-  if (warp_sums == nullptr) return;
-  float sum = sum_over_lines(of_tile);
-  sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-  if (lane % 4 < 2) warp_sums[(8 + lane % 2) * 8 + lane / 4] = sum;
-}
-
-/// Some of a head's lines and columns.
-template <unsigned kFirstLine, unsigned kLines, unsigned kFirstColumn, unsigned kColumns>
-struct PartOfLines {
-  static constexpr unsigned kLinePieces = kColumns / 8, kPieces = kLines * kLinePieces;  // of 16 bytes
-
-  /// From memory where lines lie `stride` apart; zero from `valid` on. By the whole block. where(line,
-  /// column) is their place in shared memory.
-  template <class Where>
-  __device__ __forceinline__ static void fetch(const Where& where, const Bf16* from, int stride,
-                                               unsigned valid) {
-    const unsigned thread = thread_anew();
-    COSUB_UNROLL
-    for (unsigned first = 0; first < kPieces; first += WideMemory::kThreads) {
-      const unsigned piece = first + thread, line = kFirstLine + piece / kLinePieces,
-                     column = kFirstColumn + piece % kLinePieces * 8;
-      if (first + WideMemory::kThreads > kPieces && piece >= kPieces) break;
-      copy_16_async(where(line, column), from + static_cast<int>(line) * stride + static_cast<int>(column),
-                    line < valid);
-    }
-  }
-};
-
 /// What a warp takes from memory for its 16 lines, in registers before the copies to shared memory end.
 struct OfLines {
   __device__ __forceinline__ void read(const AttentionBackward& a, const HeadOf& of, unsigned first_line) {
@@ -205,12 +110,6 @@ struct OfLines {
   float last_log_sum;
 };
 
-/// sum += pairs of a times those of b
-__device__ __forceinline__ void add_pairs(float& sum, unsigned a, unsigned b) {
-  sum += low_of(a) * low_of(b);
-  sum += high_of(a) * high_of(b);
-}
-
 /// A warp's 16 lines meet the last token: leaves result times gradient of the warp's queries and the sums
 /// over its lines, begins the gradients of its keys and values, and gives what the last key adds to those of
 /// its queries' lines: twice the gradient of a score, times that key.
@@ -233,18 +132,18 @@ __device__ __forceinline__ unsigned meet_last(const AttentionBackward& a, const 
   float of_queries[4] = {}, of_d_out[4] = {}, of_keys[4] = {}, of_values[4] = {}, products[2] = {};
   COSUB_UNROLL
   for (unsigned tile = 0; tile < kTiles; ++tile) {
-    const unsigned at = tile * kTile + column;
+    const unsigned at = tile * kTile;
     unsigned of[4];
-    load_tile(of, round_q, line_of_round, tile * kTile);
-    add_tile(of_queries, of, pair(Memory::kKey, at), pair(Memory::kKey, at + 8));
-    load_tile(of, round_d_out, line_of_round, tile * kTile);
-    add_tile(of_d_out, of, pair(Memory::kValue, at), pair(Memory::kValue, at + 8));
+    load_tile(of, round_q, line_of_round, at);
+    add_vector_product(of_queries, of, shared.vector(Memory::kKey), at);
+    load_tile(of, round_d_out, line_of_round, at);
+    add_vector_product(of_d_out, of, shared.vector(Memory::kValue), at);
     COSUB_UNROLL
     for (unsigned i = 0; i < 4; ++i) add_pairs(products[i % 2], of[i], lines.out[tile][i]);
-    load_tile(of, shared.keys(), first_line, tile * kTile);
-    add_tile(of_keys, of, pair(Memory::kQuery, at), pair(Memory::kQuery, at + 8));
-    load_tile(of, shared.values(), first_line, tile * kTile);
-    add_tile(of_values, of, pair(Memory::kDOut, at), pair(Memory::kDOut, at + 8));
+    load_tile(of, shared.keys(), first_line, at);
+    add_vector_product(of_keys, of, shared.vector(Memory::kQuery), at);
+    load_tile(of, shared.values(), first_line, at);
+    add_vector_product(of_values, of, shared.vector(Memory::kDOut), at);
   }
   COSUB_UNROLL
   for (int i = 0; i < 2; ++i) COSUB_UNROLL
@@ -281,41 +180,15 @@ __device__ __forceinline__ unsigned meet_last(const AttentionBackward& a, const 
     shared.products[line] = products[i];
   }
 
-  // Sums over the lines: weights as one line of a first operand.
-  const auto as_line = [&](const float(&of)[2], unsigned(&operand)[4]) {
-    COSUB_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const float first = __shfl_sync(0xffffffffu, of[i], static_cast<int>(column * 4)),
-                  second = __shfl_sync(0xffffffffu, of[i], static_cast<int>(column * 4 + 4));
-      operand[2 * i] = lane < 4 ? pair_of(first, second) : 0;
-      operand[2 * i + 1] = 0;
-    }
-  };
-  const auto sum_lines = [&](const unsigned(&weights)[4], auto panels, unsigned line, Memory::Sums which,
-                             Memory::Sums second) {
-    COSUB_UNROLL
-    for (unsigned tile = 0; tile < kTiles; ++tile) {
-      unsigned of[4];
-      load_across(of, panels, line, tile * kTile);
-      COSUB_UNROLL
-      for (unsigned half = 0; half < 2; ++half) {
-        float sums[4] = {};
-        add_tile(sums, weights, of[2 * half], of[2 * half + 1]);
-        const bool is_second = lane >= 4;
-        if (lane < (which == second ? 4 : 8))
-          store(Pack<2>{{sums[0], sums[1]}},
-                shared.sums_of(is_second ? second : which, warp) + tile * kTile + half * 8 + column);
-      }
-    }
-  };
   unsigned weights[4];
-  as_line(key_scores, weights);
-  sum_lines(weights, round_q, line_of_round, Memory::kOfKey, Memory::kOfKey);
-  as_line(query_scores, weights);
-  sum_lines(weights, shared.keys(), first_line, Memory::kOfQuery, Memory::kOfQuery);
-  as_line(key_weights, weights);
+  as_first_line(key_scores, weights);
+  sum_of_lines<Memory::kWidth>(weights, round_q, line_of_round, shared.sums_of(Memory::kOfKey, warp));
+  as_first_line(query_scores, weights);
+  sum_of_lines<Memory::kWidth>(weights, shared.keys(), first_line, shared.sums_of(Memory::kOfQuery, warp));
+  as_first_line(key_weights, weights);
   if (lane / 4 == 1) weights[0] = weights[2] = pair_of(1, 1);
-  sum_lines(weights, round_d_out, line_of_round, Memory::kOfValue, Memory::kOfDOut);
+  sum_of_lines<Memory::kWidth>(weights, round_d_out, line_of_round, shared.sums_of(Memory::kOfValue, warp),
+                               shared.sums_of(Memory::kOfDOut, warp));
 
   COSUB_UNROLL
   for (unsigned tile = 0; tile < 2 * kTiles; ++tile) {
@@ -463,8 +336,8 @@ static __global__ void __launch_bounds__(WideMemory::kThreads, 1)
     finish_last(a, shared, of);
     if (has_next) prefetch_head(next);
     const auto write = [&](const float(&sums)[10][4], float by, int part, float* warp_sums) {
-      write_wide(sums, by, first_line, tokens < kLines ? tokens : kLines, d_qkv + of.first_line(a, part),
-                 line_stride(a), warp_sums);
+      write_lines(sums, by, first_line, tokens < kLines ? tokens : kLines, d_qkv + of.first_line(a, part),
+                  line_stride(a), warp_sums);
     };
     COSUB_NO_UNROLL
     for (unsigned round = 0; round < Memory::kRounds; ++round) {

@@ -1,46 +1,10 @@
-// What the kernels for the gradients of attention have in common: where a head's lines lie, and what a
-// warpgroup does with its 64 keys and some queries.
+// What the kernels for the gradients of attention have in common: what a warpgroup does with its 64 keys and
+// some queries.
 #pragma once
 
-#include "worker/kernels/columns.cuh"
-#include "worker/kernels/warpgroup_matrix.cuh"
+#include "worker/kernels/attention_heads.cuh"
 
 namespace cosub::kernels {
-
-constexpr float kLog2E = 1.4426950408889634f;
-constexpr unsigned kTile = 16;        // lines that a product sums over, or a warp has of its result
-constexpr unsigned kGroupLines = 64;  // keys of a warpgroup, and queries
-
-/// Lines of queries, keys and values are so far apart, and those of results.
-__device__ __forceinline__ int line_stride(const AttentionBackward& a) {
-  return static_cast<int>(3 * a.heads * a.width);
-}
-__device__ __forceinline__ int out_stride(const AttentionBackward& a) {
-  return static_cast<int>(a.heads * a.width);
-}
-
-/// Where the lines of head number `index` of all begin in qkv, out and log_sums.
-struct HeadOf {
-  __device__ __forceinline__ HeadOf(const AttentionBackward& a, unsigned index)
-      : row(index / static_cast<unsigned>(a.heads)), head(index % static_cast<unsigned>(a.heads)) {}
-
-  /// Of queries, keys or values: part 0, 1 or 2.
-  __device__ __forceinline__ std::int64_t first_line(const AttentionBackward& a, int part) const {
-    return row * a.tokens * line_stride(a) + part * out_stride(a) + head * a.width;
-  }
-  __device__ __forceinline__ std::int64_t first_out(const AttentionBackward& a) const {
-    return row * a.tokens * out_stride(a) + head * a.width;
-  }
-  __device__ __forceinline__ std::int64_t first_sum(const AttentionBackward& a) const {
-    return (row * a.heads + head) * a.tokens;
-  }
-  /// In scratch.
-  __device__ __forceinline__ std::int64_t first_sums(const AttentionBackward& a, unsigned part) const {
-    return ((row * 3 + part) * a.heads + head) * a.width;
-  }
-
-  unsigned row, head;
-};
 
 /// 8 kParts queries, for a warpgroup's keys, whose lines k and v begin with: adds to their gradients and
 /// leaves those of the scores in shared memory. Memory has kLines lines for keys.

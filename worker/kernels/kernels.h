@@ -21,7 +21,8 @@ struct Kernels {
   void (*add_rows_backward)(const AddRowsBackward&, Stream) = nullptr;
   void (*bias_gelu)(const BiasGelu&, Stream) = nullptr;
   void (*bias_gelu_backward)(const BiasGeluBackward&, Stream) = nullptr;
-  // These three null where the GPU cannot, or they were not built.
+  // These four null where the GPU cannot, or they were not built.
+  void (*attention)(const AttentionForward&, Stream) = nullptr;
   void (*attention_backward)(const AttentionBackward&, Stream) = nullptr;
   void (*gelu_product)(const GeluProduct&, Stream) = nullptr;
   void (*slope_product)(const SlopeProduct&, Stream) = nullptr;

@@ -142,18 +142,25 @@ __device__ __forceinline__ void hold(float (&sums)[kTiles][4]) {
 template <int kTiles, class First, class Second>
 __device__ __forceinline__ void multiply_panels(float (&sums)[kTiles][4], Operand<First> a, Operand<Second> b,
                                                 bool adds) {
-  static_assert(kTiles == 2 || kTiles == 4);
+  static_assert(kTiles == 2 || kTiles == 4 || kTiles == 8);
   if constexpr (kTiles == 2)
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %10, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, p, 1, 1, 0, 0;}"
         : COSUB_SUMS_OF_16(sums, 0)
         : "l"(a.along_lines()), "l"(b.along_lines()), "r"(static_cast<int>(adds)));
-  else
+  else if constexpr (kTiles == 4)
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %18, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, %16, %17, p, 1, 1, 0, 0;}"
         : COSUB_SUMS_OF_32(sums, 0)
+        : "l"(a.along_lines()), "l"(b.along_lines()), "r"(static_cast<int>(adds)));
+  else
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, "
+        "%2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, "
+        "%23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, p, 1, 1, 0, 0;}"
+        : COSUB_SUMS_OF_64(sums, 0)
         : "l"(a.along_lines()), "l"(b.along_lines()), "r"(static_cast<int>(adds)));
 }
 

@@ -6,10 +6,12 @@
 #include <spdlog/spdlog.h>
 #include <torch/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <tuple>
 #include <utility>
 
@@ -29,8 +31,31 @@ struct Result {
   at::Tensor y, log_sums;  // [N, tokens, heads * width] bfloat16, [N, heads, tokens]
 };
 
-/// qkv [N, tokens, 3, heads, width] bfloat16
-Result result_of(const at::Tensor& qkv) {
+/// Of qkv [N, tokens, 3, heads, width] bfloat16, for the kernels' arguments.
+template <typename Arguments>
+Arguments arguments_of(const at::Tensor& qkv) {
+  Arguments a;
+  a.rows = qkv.size(0);
+  a.tokens = qkv.size(1);
+  a.heads = qkv.size(3);
+  a.width = qkv.size(4);
+  a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.width)));
+  a.qkv = qkv.const_data_ptr();
+  return a;
+}
+
+Result our_result_of(const at::Tensor& qkv) {
+  auto a = arguments_of<kernels::AttentionForward>(qkv);
+  const Result found{at::empty({a.rows, a.tokens, a.heads * a.width}, qkv.options()),
+                     floats_like(qkv, {a.rows, a.heads, a.tokens})};
+  a.out = found.y.mutable_data_ptr();
+  a.log_sums = float_address(found.log_sums);
+  kernels_for(qkv)->attention(a, StreamOf(qkv));
+  return found;
+}
+
+Result result_of(const at::Tensor& qkv, AttentionBy by) {
+  if (by == AttentionBy::kOurs) return our_result_of(qkv);
   const at::Tensor parts = qkv.permute({2, 0, 3, 1, 4});
   AttentionWithSums found = attention_with_sums(parts[0], parts[1], parts[2]);
   return {found.out.transpose(1, 2).contiguous().flatten(2), std::move(found.log_sums)};
@@ -42,16 +67,10 @@ struct Gradients {
 
 Gradients attention_gradients(const at::Tensor& qkv, const Result& result, const at::Tensor& d_y) {
   const at::Tensor d_out = aligned_to_16(d_y.contiguous());
-  kernels::AttentionBackward a;
-  a.rows = qkv.size(0);
-  a.tokens = qkv.size(1);
-  a.heads = qkv.size(3);
-  a.width = qkv.size(4);
+  auto a = arguments_of<kernels::AttentionBackward>(qkv);
   const std::int64_t columns = 3 * a.heads * a.width;
   const Gradients found{at::empty_like(qkv), floats_like(qkv, {columns})};
   const at::Tensor scratch = floats_like(qkv, {a.rows, columns});
-  a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.width)));
-  a.qkv = qkv.const_data_ptr();
   a.out = result.y.const_data_ptr();
   a.d_out = d_out.const_data_ptr();
   a.log_sums = const_float_address(result.log_sums);
@@ -94,109 +113,154 @@ at::Tensor noise(std::vector<std::int64_t> sizes, std::uint64_t seed, const at::
   return some.to(like.device(), at::kBFloat16).repeat(repeats).narrow(0, 0, rows).contiguous();
 }
 
-/// theirs: as ours.d_qkv. The distance of the token and part where it is the farthest, or that of the sums of
-/// queries and values; none where there is NaN.
-double farthest(const Gradients& ours, const at::Tensor& theirs) {
+bool our_result_takes(const kernels::AttentionSizes& sizes, const at::Tensor& like) {
+  return kernels_for(like)->attention != nullptr && kernels::attention_takes(sizes.tokens, sizes.width);
+}
+
+struct Found {
+  at::Tensor y, d_qkv, sums;  // as of Result and Gradients
+};
+
+Found by_ours(AttentionBy by, const at::Tensor& qkv, const at::Tensor& d_y) {
+  const at::NoGradGuard no_grad;
+  const Result result = result_of(qkv, by);
+  const Gradients gradients = attention_gradients(qkv, result, d_y);
+  return {result.y, gradients.d_qkv, gradients.sums};
+}
+
+/// As project_by_kernels and fused_attention make them; without sums.
+Found by_libtorch(const at::Tensor& qkv, const at::Tensor& d_y) {
+  const at::AutoGradMode with_gradients(true);
+  variable_list leaves;
+  for (int part = 0; part < 3; ++part)
+    leaves.push_back(qkv.select(2, part).transpose(1, 2).detach().requires_grad_());
+  const at::Tensor y = fused_attention(leaves[0], leaves[1], leaves[2]).transpose(1, 2).flatten(2);
+  variable_list d = torch::autograd::grad({y}, leaves, {d_y});
+  for (at::Tensor& part : d) part = part.transpose(1, 2);
+  return {y.detach(), at::stack(d, 2), {}};  // in one pass, as their gradients are joined in a step
+}
+
+/// Of the token and part where it is the greatest, or of the sums of queries' and values' gradients; NaN
+/// where there is any.
+double distance_between(const Found& ours, const Found& theirs) {
   const auto length = [](const at::Tensor& x, at::IntArrayRef over) {
     return at::norm(x, 2, over, /*keepdim=*/false, at::kFloat);
   };
-  const at::Tensor of_tokens = length(ours.d_qkv - theirs, {0, 3, 4}) / length(theirs, {0, 3, 4}),
-                   sums = at::sum(theirs, at::IntArrayRef({0, 1}), /*keepdim=*/false, at::kFloat);
-  double distance = of_tokens.max().item<double>();
+  const auto of_tokens = [&](const at::Tensor& x, const at::Tensor& other, at::IntArrayRef over) {
+    return (length(x - other, over) / length(other, over)).max().item<double>();
+  };
+  std::vector<double> distances = {of_tokens(ours.y, theirs.y, {0, 2}),
+                                   of_tokens(ours.d_qkv, theirs.d_qkv, {0, 3, 4})};
+  const at::Tensor sums = at::sum(theirs.d_qkv, at::IntArrayRef({0, 1}), /*keepdim=*/false, at::kFloat);
   for (const std::int64_t part : {0, 2}) {
-    const at::Tensor d = ours.sums.view_as(sums)[part] - sums[part];
-    // Sums of roundings, which may be as large as what is left of the terms.
-    const double scale = length(theirs.select(2, part), {0, 1, 2, 3}).item<double>();
-    const double of_sums = length(d, {0, 1}).item<double>() / scale;
-    if (!(of_sums <= distance)) distance = of_sums;
+    // Relative to what is summed, of which the sums may be a small rest.
+    const at::Tensor summed = length(theirs.d_qkv.select(2, part), {0, 1, 2, 3});
+    distances.push_back((length(ours.sums.view_as(sums)[part] - sums[part], {0, 1}) / summed).item<double>());
   }
-  return distance;
+  for (const double distance : distances)
+    if (std::isnan(distance)) return distance;
+  return *std::max_element(distances.begin(), distances.end());
 }
 
-/// The outcome of trials, of the process: by tokens, heads and width, since rows may differ from step to
-/// step.
-class Trials {
+const char* name_of(AttentionBy by) {
+  switch (by) {
+    case AttentionBy::kLibTorch:
+      return "LibTorch's kernels";
+    case AttentionBy::kOurGradients:
+      return "our kernel for gradients";
+    case AttentionBy::kOurs:
+      return "our kernels";
+  }
+  throw std::logic_error("unknown way to compute attention");
+}
+
+/// What was found, of the process: by tokens, heads and width, since rows may differ from step to step.
+class BestAttention {
  public:
-  bool wins(const AttentionSizes& sizes, const at::Tensor& like) {
+  AttentionBy of(const kernels::AttentionSizes& sizes, const at::Tensor& like) {
     const std::lock_guard lock(mutex_);
-    const auto [known, is_new] = won_.try_emplace({sizes.tokens, sizes.heads, sizes.width}, false);
-    if (is_new) known->second = wins_trial(sizes, like);
+    const auto [known, is_new] =
+        best_.try_emplace({sizes.tokens, sizes.heads, sizes.width}, AttentionBy::kLibTorch);
+    if (is_new) known->second = find(sizes, like);
     return known->second;
   }
 
  private:
-  static bool wins_trial(const AttentionSizes& sizes, const at::Tensor& like) try {
-    const AttentionTrial trial = try_attention(sizes, like);
-    const char* const kernel = !trial.is_right()        ? "LibTorch's, since our kernel's are wrong"
-                               : trial.ours_is_faster() ? "our kernel"
-                                                        : "LibTorch's";
-    spdlog::log(
-        trial.is_right() ? spdlog::level::info : spdlog::level::warn,
-        "{}: gradients by {} (with the result {:.3f} ms by ours, {:.3f} ms by LibTorch's; distance {:.2g}{})",
-        name_of(sizes), kernel, trial.our_seconds * 1000, trial.their_seconds * 1000, trial.distance,
-        trial.repeats ? "" : ", other numbers each time");
-    return trial.is_right() && trial.ours_is_faster();
-  } catch (const std::exception& error) {
-    spdlog::warn("{}: gradients by LibTorch's, since the trial of our kernel failed: {}", name_of(sizes),
-                 error.what());
-    return false;
-  }
-  static std::string name_of(const AttentionSizes& sizes) {
-    return fmt::format("attention of {} heads, {} tokens, width {}", sizes.heads, sizes.tokens, sizes.width);
+  static AttentionBy find(const kernels::AttentionSizes& sizes, const at::Tensor& like) {
+    const std::string what =
+        fmt::format("attention of {} heads, {} tokens, width {}", sizes.heads, sizes.tokens, sizes.width);
+    try {
+      const std::vector<AttentionTrial> trials = try_attention(sizes, like);
+      std::string times;
+      for (const AttentionTrial& trial : trials) {
+        times +=
+            fmt::format("{}{} {:.3f} ms", times.empty() ? "" : ", ", name_of(trial.by), trial.seconds * 1000);
+        if (!trial.is_right())
+          spdlog::warn("{}: {} are not used: others than LibTorch's by {:.2g}{}", what, name_of(trial.by),
+                       trial.distance, trial.repeats ? "" : ", and others each time");
+      }
+      const AttentionBy best = best_of(trials);
+      spdlog::info("{}, with gradients: {} ({})", what, name_of(best), times);
+      return best;
+    } catch (const std::exception& error) {
+      spdlog::warn("{}: LibTorch's kernels, since trying ours failed: {}", what, error.what());
+      return AttentionBy::kLibTorch;
+    }
   }
 
   std::mutex mutex_;
-  std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, bool> won_;
+  std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, AttentionBy> best_;
 };
-
-bool wins_trial(const AttentionSizes& sizes, const at::Tensor& like) {
-  static Trials trials;
-  if (kernels_for(like)->on_cpu || c10::InferenceMode::is_enabled()) return true;
-  return trials.wins(sizes, like);
-}
 
 }  // namespace
 
-AttentionTrial try_attention(const AttentionSizes& sizes, const at::Tensor& like) {
+std::vector<AttentionTrial> try_attention(const kernels::AttentionSizes& sizes, const at::Tensor& like) {
   const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
   const at::Tensor qkv = noise({sizes.rows, sizes.tokens, 3, sizes.heads, sizes.width}, 1, like),
                    d_y = noise({sizes.rows, sizes.tokens, sizes.heads * sizes.width}, 2, like);
-  const auto by_ours = [&] {
-    const at::NoGradGuard no_grad;
-    return attention_gradients(qkv, result_of(qkv), d_y);
-  };
-  const auto by_theirs = [&] {
-    const at::AutoGradMode with_gradients(true);
-    variable_list leaves;
-    for (int part = 0; part < 3; ++part)
-      leaves.push_back(qkv.select(2, part).transpose(1, 2).detach().requires_grad_());
-    const at::Tensor out = fused_attention(leaves[0], leaves[1], leaves[2]).transpose(1, 2).flatten(2);
-    variable_list found = torch::autograd::grad({out}, leaves, {d_y});
-    for (at::Tensor& d : found) d = d.transpose(1, 2);
-    return at::stack(found, 2);  // as project_by_kernels does it, in one pass
-  };
-  AttentionTrial trial;
-  {
-    const Gradients ours = by_ours();
-    trial.repeats = at::equal(ours.d_qkv, by_ours().d_qkv);
-    trial.distance = farthest(ours, by_theirs());
+  std::vector<AttentionTrial> trials(1);
+  trials[0].repeats = true;
+  trials[0].seconds = least_seconds(qkv.device(), [&] { by_libtorch(qkv, d_y); });
+  for (const AttentionBy by : {AttentionBy::kOurGradients, AttentionBy::kOurs}) {
+    if (by == AttentionBy::kOurs && !our_result_takes(sizes, like)) continue;
+    AttentionTrial trial;
+    trial.by = by;
+    {
+      const Found found = by_ours(by, qkv, d_y), again = by_ours(by, qkv, d_y);
+      trial.repeats = at::equal(found.y, again.y) && at::equal(found.d_qkv, again.d_qkv);
+      trial.distance = distance_between(found, by_libtorch(qkv, d_y));
+    }
+    trial.seconds = least_seconds(qkv.device(), [&] { by_ours(by, qkv, d_y); });
+    trials.push_back(trial);
   }
-  trial.our_seconds = least_seconds(qkv.device(), [&] { by_ours(); });
-  trial.their_seconds = least_seconds(qkv.device(), [&] { by_theirs(); });
-  return trial;
+  return trials;
 }
 
-bool attends_by_kernels(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                        std::int64_t heads) {
+AttentionBy best_of(const std::vector<AttentionTrial>& trials) {
+  constexpr double kClearly = 0.95;
+  const AttentionTrial* best = &trials.front();
+  for (const AttentionTrial& trial : trials)
+    if (trial.is_right() && trial.seconds < kClearly * best->seconds) best = &trial;
+  return best->by;
+}
+
+AttentionBy attention_by(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                         std::int64_t heads) {
   if (!bias.defined() || !is_linear_for_kernels(x, weight, bias) || product_dtype(x) != at::kBFloat16)
-    return false;
-  const AttentionSizes sizes{x.size(0), x.size(1), heads, weight.size(0) / 3 / heads};
-  return kernels_for(x)->attention_backward != nullptr && attention_backend_is_free() &&
-         kernels::attention_takes(sizes.tokens, sizes.width) && wins_trial(sizes, x);
+    return AttentionBy::kLibTorch;
+  const kernels::AttentionSizes sizes{x.size(0), x.size(1), heads, weight.size(0) / 3 / heads};
+  const kernels::Kernels* const kernels = kernels_for(x);
+  if (kernels->attention_backward == nullptr || !attention_backend_is_free() ||
+      !kernels::attention_backward_takes(sizes.tokens, sizes.width))
+    return AttentionBy::kLibTorch;
+  if (c10::InferenceMode::is_enabled()) return AttentionBy::kOurGradients;
+  if (kernels->on_cpu) return our_result_takes(sizes, x) ? AttentionBy::kOurs : AttentionBy::kOurGradients;
+  static BestAttention best;
+  return best.of(sizes, x);
 }
 
 at::Tensor attention_by_kernels(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                std::int64_t heads) {
+                                std::int64_t heads, AttentionBy by) {
   Operands operands;
   at::Tensor qkv;
   Result result;
@@ -204,7 +268,7 @@ at::Tensor attention_by_kernels(const at::Tensor& x, const at::Tensor& weight, c
     const at::NoGradGuard no_grad;
     operands = operands_of(x, weight, bias);
     qkv = product_of(operands).view({x.size(0), x.size(1), 3, heads, weight.size(0) / 3 / heads});
-    result = result_of(qkv);
+    result = result_of(qkv, by);
   }
   if (!differentiates(x, weight, bias)) return result.y;
   const auto node = node_for<AttentionNode>(x, weight, bias, operands);

@@ -10,10 +10,10 @@
 namespace cosub::model {
 namespace {
 
-double seconds_on_cpu(const std::function<void()>& run, int runs) {
+double seconds_on_cpu(const std::function<void()>& run) {
   const auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < runs; ++i) run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / runs;
+  run();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 /// By the device's clock. Products before it keep the device busy until all is queued: in a step it never
@@ -26,7 +26,7 @@ double seconds_on_device(const std::function<void()>& run, at::Device device, in
   const at::Tensor side = at::zeros({4096, 4096}, at::dtype(at::kFloat).device(device));
   {
     const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
-    for (int i = 0; i < 32; ++i) at::mm(side, side);
+    for (int i = 0; i < 8; ++i) at::mm(side, side);
   }
   start.record(stream);
   for (int i = 0; i < runs; ++i) run();
@@ -38,14 +38,12 @@ double seconds_on_device(const std::function<void()>& run, at::Device device, in
 }  // namespace
 
 double least_seconds(at::Device device, const std::function<void()>& run) {
-  constexpr int kWarmUps = 2, kRuns = 5, kRepeats = 3;
-  for (int i = 0; i < kWarmUps; ++i) run();  // some build a plan first
-  double least = 0;
-  for (int i = 0; i < kRepeats; ++i) {
-    const double seconds =
-        device.is_cpu() ? seconds_on_cpu(run, kRuns) : seconds_on_device(run, device, kRuns);
-    least = i == 0 ? seconds : std::min(least, seconds);
-  }
+  constexpr int kRuns = 5, kRepeats = 3;
+  run();  // some build a plan first
+  if (device.is_cpu()) return seconds_on_cpu(run);
+  run();
+  double least = seconds_on_device(run, device, kRuns);
+  for (int i = 1; i < kRepeats; ++i) least = std::min(least, seconds_on_device(run, device, kRuns));
   return least;
 }
 

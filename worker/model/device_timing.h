@@ -7,8 +7,8 @@
 
 namespace cosub::model {
 
-/// Seconds of one run on the device, the least of some repetitions after a warm-up. Waits for the device; not
-/// within a capture. Throws what `run` throws.
+/// Seconds of one run after a warm-up; on a GPU the least of some repetitions, by its own clock. Waits for
+/// the device; not within a capture. Throws what `run` throws.
 double least_seconds(at::Device device, const std::function<void()>& run);
 
 }  // namespace cosub::model

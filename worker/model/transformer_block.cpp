@@ -22,8 +22,9 @@ Attention::Attention(std::int64_t dim, std::int64_t num_heads) : num_heads_(num_
 }
 
 at::Tensor Attention::forward(const at::Tensor& x) const {
-  if (attends_by_kernels(x, qkv_->weight, qkv_->bias, num_heads_))
-    return proj_->forward(attention_by_kernels(x, qkv_->weight, qkv_->bias, num_heads_));
+  if (const AttentionBy by = attention_by(x, qkv_->weight, qkv_->bias, num_heads_);
+      by != AttentionBy::kLibTorch)
+    return proj_->forward(attention_by_kernels(x, qkv_->weight, qkv_->bias, num_heads_, by));
   if (is_linear_for_kernels(x, qkv_->weight, qkv_->bias)) {
     const auto [q, k, v] = project_by_kernels(x, qkv_->weight, qkv_->bias, num_heads_);
     return proj_->forward(fused_attention(q, k, v).transpose(1, 2).flatten(2));

@@ -10,15 +10,11 @@ namespace {
 
 using testing::distance;
 
-struct AttentionSizes {
-  std::int64_t rows, tokens, heads, width = 64;
-};
-
 class AttentionTest : public testing::KernelTest {
  protected:
   void SetUp() override {
     KernelTest::SetUp();
-    if (!IsSkipped() && kernels().attention_backward == nullptr)
+    if (!IsSkipped() && (kernels().attention == nullptr || kernels().attention_backward == nullptr))
       GTEST_SKIP() << "this GPU has not the products that the kernel is made of";
   }
 
@@ -40,23 +36,31 @@ class AttentionTest : public testing::KernelTest {
   static double scale(const at::Tensor& qkv) { return 1 / std::sqrt(static_cast<double>(qkv.size(4))); }
 
   /// What a forward pass leaves: the result, and ln of each query's sum.
-  static std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& qkv) {
-    const std::vector<at::Tensor> parts = qkv.to(at::kFloat).permute({2, 0, 3, 1, 4}).unbind(0);
+  static std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& qkv, at::ScalarType dtype = at::kFloat) {
+    const std::vector<at::Tensor> parts = qkv.to(dtype).permute({2, 0, 3, 1, 4}).unbind(0);
     const at::Tensor scores = at::matmul(parts[0], parts[1].transpose(2, 3)) * scale(qkv);
     const at::Tensor out = at::matmul(scores.softmax(-1), parts[2]).transpose(1, 2);
-    return {out.to(at::kBFloat16).contiguous(), scores.logsumexp(-1).contiguous()};
+    return {out.to(dtype == at::kFloat ? at::kBFloat16 : dtype).contiguous(),
+            scores.logsumexp(-1).contiguous()};
   }
 
-  /// Without sums. The tensors must outlive what is done with it.
-  static AttentionBackward arguments(const at::Tensor& qkv, const at::Tensor& out, const at::Tensor& d_out,
-                                     const at::Tensor& log_sums, const at::Tensor& d_qkv) {
-    AttentionBackward a;
+  /// What both kernels have.
+  template <typename Arguments>
+  static Arguments arguments_of(const at::Tensor& qkv) {
+    Arguments a;
     a.rows = qkv.size(0);
     a.tokens = qkv.size(1);
     a.heads = qkv.size(3);
     a.width = qkv.size(4);
     a.scale = static_cast<float>(scale(qkv));
     a.qkv = qkv.const_data_ptr();
+    return a;
+  }
+
+  /// Without sums. The tensors must outlive what is done with it.
+  static AttentionBackward arguments(const at::Tensor& qkv, const at::Tensor& out, const at::Tensor& d_out,
+                                     const at::Tensor& log_sums, const at::Tensor& d_qkv) {
+    auto a = arguments_of<AttentionBackward>(qkv);
     a.out = out.const_data_ptr();
     a.d_out = d_out.const_data_ptr();
     a.log_sums = log_sums.const_data_ptr<float>();
@@ -65,14 +69,43 @@ class AttentionTest : public testing::KernelTest {
   }
 };
 
+TEST_P(AttentionTest, ResultsAreThoseOfFloat64) {
+  std::vector<AttentionSizes> shapes = {{3, 257, 1, 80}, {1, 256, 2, 80}, {1, 193, 1, 80},
+                                        {3, 197, 1, 64}, {1, 257, 1, 64}, {0, 200, 2, 64}};
+  if (GetParam() == testing::Where::kGpu)  // head after head in a block, which the emulator does with fewer
+    shapes.insert(shapes.end(), {{20, 257, 16, 80}, {40, 200, 8, 80}, {50, 197, 12, 64}});
+  for (const AttentionSizes& shape : shapes) {
+    SCOPED_TRACE(::testing::Message() << shape.tokens << " tokens, heads of " << shape.width);
+    for (const double offset : {0.0, 5.0}) {  // 5: scores of -360 and below
+      const at::Tensor qkv = noise({shape.rows, shape.tokens, 3, shape.heads, shape.width}, 5);
+      qkv.select(2, 0).add_(offset);
+      qkv.select(2, 1).sub_(2 * offset);
+      const at::Tensor out = at::full_like(qkv.select(2, 0), NAN).contiguous(),
+                       log_sums = at::full({shape.rows, shape.heads, shape.tokens}, NAN, floats());
+      auto a = arguments_of<AttentionForward>(qkv);
+      a.out = out.mutable_data_ptr();
+      a.log_sums = log_sums.mutable_data_ptr<float>();
+      in_any_order(out, [&] { kernels().attention(a, nullptr); });
+      if (shape.rows == 0) continue;
+      const auto [exact, exact_sums] = forward(qkv.to(at::kCPU, at::kDouble), at::kDouble);
+      EXPECT_LT(distance(out, exact), 0.005);
+      EXPECT_LT(distance(out.select(1, shape.tokens - 1), exact.select(1, shape.tokens - 1)), 0.005);
+      EXPECT_LT((log_sums.to(at::kCPU, at::kDouble) - exact_sums).abs().max().item<double>(), 1e-3);
+    }
+  }
+}
+
 TEST_P(AttentionTest, GradientsAreThoseOfFloat64) {
-  std::vector<AttentionSizes> shapes = {{2, 197, 2},     {1, 208, 1},     {1, 2, 3},      {3, 65, 1},
-                                        {3, 50, 4},      {2, 112, 3},     {2, 145, 2},    {0, 20, 2},
+  std::vector<AttentionSizes> shapes = {{2, 197, 2, 64}, {1, 208, 1, 64}, {1, 2, 3, 64},   {3, 65, 1, 64},
+                                        {3, 50, 4, 64},  {2, 112, 3, 64}, {2, 145, 2, 64}, {0, 20, 2, 64},
                                         {3, 257, 1, 80}, {1, 256, 2, 80}, {1, 193, 1, 80}};
   if (GetParam() == testing::Where::kGpu)  // head after head in a block, which the emulator does with fewer
-    shapes.insert(
-        shapes.end(),
-        {{50, 197, 12}, {100, 145, 6}, {100, 112, 12}, {100, 50, 12}, {20, 257, 16, 80}, {40, 200, 8, 80}});
+    shapes.insert(shapes.end(), {{50, 197, 12, 64},
+                                 {100, 145, 6, 64},
+                                 {100, 112, 12, 64},
+                                 {100, 50, 12, 64},
+                                 {20, 257, 16, 80},
+                                 {40, 200, 8, 80}});
   for (const AttentionSizes& shape : shapes) {
     const at::Tensor qkv = noise({shape.rows, shape.tokens, 3, shape.heads, shape.width}, 1),
                      d_out = noise({shape.rows, shape.tokens, shape.heads, shape.width}, 2),
@@ -123,6 +156,12 @@ TEST_P(AttentionTest, OthersAreRefused) {
     a.tokens = tokens;
     a.width = width;
     EXPECT_THROW(kernels().attention_backward(a, nullptr), std::invalid_argument) << tokens << ' ' << width;
+  }
+  for (const auto& [tokens, width] : {std::pair{192, 64}, {258, 80}, {200, 48}}) {
+    AttentionForward a;
+    a.tokens = tokens;
+    a.width = width;
+    EXPECT_THROW(kernels().attention(a, nullptr), std::invalid_argument) << tokens << ' ' << width;
   }
 }
 
