@@ -62,8 +62,8 @@ struct QueriesSoFar {
 /// A warp's 16 lines meet the last token: as a key it begins its queries; as a query its keys' weights and
 /// values are summed up. scale: of log2.
 template <class Memory, int kTiles>
-__device__ __forceinline__ void meet_last(const Memory& shared, unsigned place, float factor,
-                                          unsigned first_line, QueriesSoFar<kTiles>& queries) {
+__device__ __forceinline__ void begin_with_last(const Memory& shared, unsigned place, float factor,
+                                                unsigned first_line, QueriesSoFar<kTiles>& queries) {
   const unsigned lane = thread_anew() % kWarp, warp = first_line / kTile;
   float of_queries[4] = {}, of_keys[4] = {};
   COSUB_UNROLL
@@ -101,11 +101,8 @@ __device__ __forceinline__ void meet_last(const Memory& shared, unsigned place, 
   as_first_line(weights, operand);
   sum_of_lines<Memory::kWidth>(operand, shared.values(place), first_line, shared.sums_of(warp));
   if (warp == 0) {
-    float score = 0;
-    for (unsigned column = lane * 2; column < Memory::kWidth; column += 2 * kWarp)
-      add_pairs(score, *reinterpret_cast<const unsigned*>(shared.vector(place, Memory::kQuery) + column),
-                *reinterpret_cast<const unsigned*>(shared.vector(place, Memory::kKey) + column));
-    score = warp_sum(score);
+    const float score = vector_product<Memory::kWidth>(shared.vector(place, Memory::kQuery),
+                                                       shared.vector(place, Memory::kKey));
     if (lane == 0) *shared.corner = factor * score;
   }
   COSUB_UNROLL
@@ -132,8 +129,8 @@ __device__ __forceinline__ void begin_empty(QueriesSoFar<kTiles>& queries) {
 
 /// The last query's result, from what the warps left. By the first kWidth threads of the block.
 template <class Memory>
-__device__ __forceinline__ void finish_last(const AttentionForward& a, const Memory& shared, unsigned place,
-                                            const HeadOf& of) {
+__device__ __forceinline__ void finish_last_query(const AttentionForward& a, const Memory& shared,
+                                                  unsigned place, const HeadOf& of) {
   const unsigned column = threadIdx.x;
   if (column >= Memory::kWidth) return;
   float greatest = *shared.corner;
@@ -147,13 +144,13 @@ __device__ __forceinline__ void finish_last(const AttentionForward& a, const Mem
     sum += unit * shared.sums_of(warp)[column];
   }
   static_cast<Bf16*>(a.out)[of.first_out(a) + Memory::kLines * out_stride(a) + column] =
-      from_float<Bf16>(sum / total);
-  if (column == 0) a.log_sums[of.first_sum(a) + Memory::kLines] = greatest / kLog2E + logf(total);
+      from_float<Bf16>(sum * fast_reciprocal(total));
+  if (column == 0) a.log_sums[of.first_sum(a) + Memory::kLines] = kLnOf2 * greatest + logf(total);
 }
 
-/// scores [64, 64] = a warpgroup's queries times 64 keys, which begin with these.
-template <unsigned kWidth, class Panels>
-__device__ __forceinline__ void score_keys(float (&scores)[8][4], Operand<Panels> q, Operand<Panels> k) {
+/// scores [64, 8 kParts] = a warpgroup's queries times keys, which begin with these.
+template <unsigned kWidth, int kParts, class Panels>
+__device__ __forceinline__ void score_keys(float (&scores)[kParts][4], Operand<Panels> q, Operand<Panels> k) {
   begin_products();
   COSUB_UNROLL
   for (unsigned column = 0; column < kWidth; column += kTile)
@@ -164,26 +161,27 @@ __device__ __forceinline__ void score_keys(float (&scores)[8][4], Operand<Panels
 }
 
 /// Keys from `valid` on do not count.
-__device__ __forceinline__ void leave_out(float (&scores)[8][4], unsigned valid) {
-  if (valid >= kGroupLines) return;
+template <int kParts>
+__device__ __forceinline__ void leave_out(float (&scores)[kParts][4], unsigned valid) {
+  if (valid >= kParts * 8) return;
   const unsigned column = threadIdx.x % 4 * 2;
   COSUB_UNROLL
-  for (unsigned i = 0; i < 8; ++i) COSUB_UNROLL
+  for (unsigned i = 0; i < kParts; ++i) COSUB_UNROLL
   for (unsigned j = 0; j < 4; ++j)
     if (i * 8 + column + j % 2 >= valid) scores[i][j] = -INFINITY;
 }
 
 /// Adds the values of the keys, by weights that the scores become, once what the queries have is brought to
 /// the new greatest scores.
-template <int kTiles, class Panels>
-__device__ __forceinline__ void weigh_values(const float (&scores)[8][4], float factor, Operand<Panels> v,
-                                             QueriesSoFar<kTiles>& queries) {
-  unsigned weights[4][4];
+template <int kParts, int kTiles, class Panels>
+__device__ __forceinline__ void weigh_values(const float (&scores)[kParts][4], float factor,
+                                             Operand<Panels> v, QueriesSoFar<kTiles>& queries) {
+  unsigned weights[kParts / 2][4];
   COSUB_UNROLL
   for (int half = 0; half < 2; ++half) {
     float greatest = -INFINITY;
     COSUB_UNROLL
-    for (int i = 0; i < 8; ++i)
+    for (int i = 0; i < kParts; ++i)
       greatest = fmaxf(greatest, fmaxf(scores[i][2 * half], scores[i][2 * half + 1]));
     COSUB_UNROLL
     for (int distance = 1; distance < 4; distance *= 2)
@@ -193,7 +191,7 @@ __device__ __forceinline__ void weigh_values(const float (&scores)[8][4], float 
     queries.greatest[half] = greatest;
     float total = 0;
     COSUB_UNROLL
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < kParts; ++i) {
       const float first = fast_exp2(factor * scores[i][2 * half] - greatest),
                   second = fast_exp2(factor * scores[i][2 * half + 1] - greatest);
       total += first + second;
@@ -207,7 +205,7 @@ __device__ __forceinline__ void weigh_values(const float (&scores)[8][4], float 
   hold(queries.out);
   begin_products();
   COSUB_UNROLL
-  for (unsigned i = 0; i < 4; ++i) add_product(queries.out, weights[i], further(v, i * kTile));
+  for (unsigned i = 0; i < kParts / 2; ++i) add_product(queries.out, weights[i], further(v, i * kTile));
   end_group_of_products();
   wait_for_products<0>();
   hold(queries.out);
@@ -225,13 +223,13 @@ __device__ __forceinline__ void finish_queries(const AttentionForward& a, const 
     COSUB_UNROLL
     for (int distance = 1; distance < 4; distance *= 2)
       total += __shfl_xor_sync(0xffffffffu, total, distance);
-    const float by = 1 / total;
+    const float by = fast_reciprocal(total);
     COSUB_UNROLL
     for (int tile = 0; tile < kTiles; ++tile) COSUB_UNROLL
     for (int i = 0; i < 2; ++i) queries.out[tile][2 * half + i] *= by;
     const unsigned line = first_line + lane / 4 + static_cast<unsigned>(half) * 8;
     if (lane % 4 == 0 && line < tokens)
-      a.log_sums[of.first_sum(a) + line] = queries.greatest[half] / kLog2E + logf(total);
+      a.log_sums[of.first_sum(a) + line] = kLnOf2 * queries.greatest[half] + logf(total);
   }
   write_lines(queries.out, 1, first_line, tokens, static_cast<Bf16*>(a.out) + of.first_out(a), out_stride(a),
               nullptr);
@@ -260,14 +258,10 @@ __global__ void __launch_bounds__(FourGroups::kThreads, 1) attention_kernel(Atte
                     qkv + of.first_line(a, 1), line_stride(a), tokens);
     AllLines::fetch([&](unsigned line, unsigned column) { return shared.values(place).at(line, column); },
                     qkv + of.first_line(a, 2), line_stride(a), tokens);
-    constexpr unsigned kPieces = kWidth / 8;
-    if (threadIdx.x < Memory::kVectors * kPieces) {
-      const unsigned which = threadIdx.x / kPieces, column = threadIdx.x % kPieces * 8;
-      copy_16_async(shared.vector(place, which) + column,
-                    qkv + of.first_line(a, static_cast<int>(which)) +
-                        static_cast<int>(Memory::kLines) * line_stride(a) + column,
-                    has_last);
-    }
+    for (int which = 0; which < Memory::kVectors; ++which)
+      fetch_vector<kWidth>(static_cast<unsigned>(which) * kWidth / 8,
+                           qkv + of.first_line(a, which) + static_cast<int>(Memory::kLines) * line_stride(a),
+                           shared.vector(place, static_cast<unsigned>(which)), has_last);
     end_group_of_copies();
   };
   const auto prefetch_queries = [&](const HeadOf& of) {
@@ -294,7 +288,7 @@ __global__ void __launch_bounds__(FourGroups::kThreads, 1) attention_kernel(Atte
     }
     QueriesSoFar<Memory::kTiles> queries;
     if (has_last)
-      meet_last(shared, place, factor, first_line, queries);
+      begin_with_last(shared, place, factor, first_line, queries);
     else
       begin_empty(queries);
     const Operand q = further(Operand(shared.queries()), first_query), k(shared.keys(place)),
@@ -305,13 +299,19 @@ __global__ void __launch_bounds__(FourGroups::kThreads, 1) attention_kernel(Atte
       score_keys<kWidth>(scores, q, further(k, key));
       weigh_values(scores, factor, further(v, key), queries);
     }
-    float scores[8][4];
-    score_keys<kWidth>(scores, q, further(k, kLastKeys));
-    __syncthreads();  // nobody needs queries any more; what the warps made of the last one is there
-    if (has_last) finish_last(a, shared, place, of);
-    if (has_next) fetch_queries(next);
-    leave_out(scores, tokens - kLastKeys);
-    weigh_values(scores, factor, further(v, kLastKeys), queries);
+    const auto take_last_keys = [&](auto parts) {
+      float scores[decltype(parts)::value][4];
+      score_keys<kWidth>(scores, q, further(k, kLastKeys));
+      __syncthreads();  // nobody needs queries any more; what the warps made of the last one is there
+      if (has_last) finish_last_query(a, shared, place, of);
+      if (has_next) fetch_queries(next);
+      leave_out(scores, tokens - kLastKeys);
+      weigh_values(scores, factor, further(v, kLastKeys), queries);
+    };
+    if (tokens <= kLastKeys + kTile)
+      take_last_keys(std::integral_constant<int, 2>{});
+    else
+      take_last_keys(std::integral_constant<int, 8>{});
     finish_queries(a, of, first_line, tokens < Memory::kLines ? tokens : Memory::kLines, queries);
   }
 }

@@ -149,18 +149,15 @@ __device__ __forceinline__ unsigned meet_last(const AttentionBackward& a, const 
   for (int i = 0; i < 2; ++i) COSUB_UNROLL
   for (int distance = 1; distance < 4; distance *= 2)
     products[i] += __shfl_xor_sync(0xffffffffu, products[i], distance);
-  float last_product = 0, corner_score = 0, corner_weight = 0;
-  COSUB_UNROLL
-  for (unsigned i = 0; i < 2; ++i) {
-    if (i > 0 && lane >= 8) continue;
-    const unsigned at = i * 64 + lane * 2, last_d_out = pair(Memory::kDOut, at);
-    add_pairs(last_product, last_d_out, lines.last_out[i]);
-    add_pairs(corner_score, pair(Memory::kQuery, at), pair(Memory::kKey, at));
-    add_pairs(corner_weight, last_d_out, pair(Memory::kValue, at));
-  }
+  float last_product = 0;
+  add_pairs(last_product, pair(Memory::kDOut, lane * 2), lines.last_out[0]);
+  if (lane < 8) add_pairs(last_product, pair(Memory::kDOut, 64 + lane * 2), lines.last_out[1]);
   last_product = warp_sum(last_product);
-  corner_score = warp_sum(corner_score);
-  corner_weight = warp_sum(corner_weight);
+  const auto corner_product = [&](Memory::Vector x, Memory::Vector y) {
+    return vector_product<Memory::kWidth>(shared.vector(x), shared.vector(y));
+  };
+  const float corner_score = corner_product(Memory::kQuery, Memory::kKey),
+              corner_weight = corner_product(Memory::kDOut, Memory::kValue);
   if (threadIdx.x == 0) {
     shared.corner[0] = fast_exp2(factor * corner_score - lines.last_log_sum);
     shared.corner[1] = shared.corner[0] * (corner_weight - last_product);
@@ -294,14 +291,12 @@ static __global__ void __launch_bounds__(WideMemory::kThreads, 1)
     PartOfLines<0, kLines, 0, kWidth>::fetch(
         [&](unsigned line, unsigned column) { return shared.keys().at(line, column); },
         qkv + of.first_line(a, 1), line_stride(a), tokens);
-    constexpr unsigned kPieces = Memory::kWidth / 8;
-    if (threadIdx.x < Memory::kVectors * kPieces) {
-      const unsigned which = threadIdx.x / kPieces, column = threadIdx.x % kPieces * 8;
-      const Bf16* const last =
-          which == Memory::kDOut ? d_out + of.first_out(a) + static_cast<int>(Memory::kLines) * out_stride(a)
-                                 : qkv + of.first_line(a, static_cast<int>(which)) +
-                                       static_cast<int>(Memory::kLines) * line_stride(a);
-      copy_16_async(shared.vectors + which * Memory::kWidth + column, last + column, tokens > Memory::kLines);
+    for (int which = 0; which < Memory::kVectors; ++which) {
+      const int line = static_cast<int>(kLines);
+      const Bf16* const last = which == Memory::kDOut ? d_out + of.first_out(a) + line * out_stride(a)
+                                                      : qkv + of.first_line(a, which) + line * line_stride(a);
+      fetch_vector<kWidth>(static_cast<unsigned>(which) * kWidth / 8, last,
+                           shared.vectors + static_cast<unsigned>(which) * kWidth, tokens > kLines);
     }
     end_group_of_copies();
   };

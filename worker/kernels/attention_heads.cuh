@@ -6,7 +6,7 @@
 
 namespace cosub::kernels {
 
-constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kLog2E = 1.4426950408889634f, kLnOf2 = 0.6931471805599453f;
 constexpr unsigned kTile = 16;        // lines that a product sums over, or a warp has of its result
 constexpr unsigned kGroupLines = 64;  // keys of a warpgroup, and queries
 

@@ -89,21 +89,22 @@ __device__ __forceinline__ void write_lines(const float (&sums)[kTiles][4], floa
   }
 }
 
-/// Some of a head's lines and columns.
+/// Some of a head's lines and columns, both multiples of 16.
 template <unsigned kFirstLine, unsigned kLines, unsigned kFirstColumn, unsigned kColumns>
 struct PartOfLines {
-  static constexpr unsigned kLinePieces = kColumns / 8, kPieces = kLines * kLinePieces;  // of 16 bytes
+  static constexpr unsigned kPanels = kColumns / kTile, kPieces = kLines * kPanels * 2;  // of 16 bytes
 
   /// From memory where lines lie `stride` apart; zero from `valid` on. By the whole block. where(line,
-  /// column) is their place in shared memory.
+  /// column) is their place in shared memory. Eight threads have four lines of a panel, which is all banks.
   template <class Where>
   __device__ __forceinline__ static void fetch(const Where& where, const Bf16* from, int stride,
                                                unsigned valid) {
     const unsigned thread = thread_anew();
     COSUB_UNROLL
     for (unsigned first = 0; first < kPieces; first += FourGroups::kThreads) {
-      const unsigned piece = first + thread, line = kFirstLine + piece / kLinePieces,
-                     column = kFirstColumn + piece % kLinePieces * 8;
+      const unsigned piece = first + thread, four = piece / 8,
+                     line = kFirstLine + four / kPanels * 4 + piece % 8 / 2,
+                     column = kFirstColumn + four % kPanels * kTile + piece % 2 * 8;
       if (first + FourGroups::kThreads > kPieces && piece >= kPieces) break;
       copy_16_async(where(line, column), from + static_cast<int>(line) * stride + static_cast<int>(column),
                     line < valid);
@@ -111,10 +112,32 @@ struct PartOfLines {
   }
 };
 
+/// A vector of kWidth values, or zeros, by as many threads as it has pieces, from `first_thread` on.
+template <unsigned kWidth>
+__device__ __forceinline__ void fetch_vector(unsigned first_thread, const Bf16* from, Bf16* to,
+                                             bool is_there) {
+  const unsigned piece = threadIdx.x - first_thread;
+  if (piece < kWidth / 8) copy_16_async(to + piece * 8, from + piece * 8, is_there);
+}
+
 /// sum += pairs of a times those of b
 __device__ __forceinline__ void add_pairs(float& sum, unsigned a, unsigned b) {
   sum += low_of(a) * low_of(b);
   sum += high_of(a) * high_of(b);
+}
+
+/// The product of two vectors of kWidth values in shared memory, in all lanes of a warp.
+template <unsigned kWidth>
+__device__ __forceinline__ float vector_product(const Bf16* x, const Bf16* y) {
+  float sum = 0;
+  COSUB_UNROLL
+  for (unsigned first = 0; first < kWidth; first += 2 * kWarp) {
+    const unsigned column = first + threadIdx.x % kWarp * 2;
+    if (first + 2 * kWarp > kWidth && column >= kWidth) break;
+    add_pairs(sum, *reinterpret_cast<const unsigned*>(x + column),
+              *reinterpret_cast<const unsigned*>(y + column));
+  }
+  return warp_sum(sum);
 }
 
 /// A warp's weights of its lines, of l / 4 and that 8 further in lane l, as the first line of an operand for

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <initializer_list>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -44,18 +45,27 @@ Arguments arguments_of(const at::Tensor& qkv) {
   return a;
 }
 
-Result our_result_of(const at::Tensor& qkv) {
+/// What a kernel leaves out shall show in a trial, not be right by what lay there before.
+enum class Before { kAnything, kNan };
+
+void prepare(Before before, std::initializer_list<at::Tensor> outputs) {
+  if (before == Before::kAnything) return;
+  for (const at::Tensor& output : outputs) output.fill_(NAN);
+}
+
+Result our_result_of(const at::Tensor& qkv, Before before) {
   auto a = arguments_of<kernels::AttentionForward>(qkv);
   const Result found{at::empty({a.rows, a.tokens, a.heads * a.width}, qkv.options()),
                      floats_like(qkv, {a.rows, a.heads, a.tokens})};
+  prepare(before, {found.y, found.log_sums});
   a.out = found.y.mutable_data_ptr();
   a.log_sums = float_address(found.log_sums);
   kernels_for(qkv)->attention(a, StreamOf(qkv));
   return found;
 }
 
-Result result_of(const at::Tensor& qkv, AttentionBy by) {
-  if (by == AttentionBy::kOurs) return our_result_of(qkv);
+Result result_of(const at::Tensor& qkv, AttentionBy by, Before before = Before::kAnything) {
+  if (by == AttentionBy::kOurs) return our_result_of(qkv, before);
   const at::Tensor parts = qkv.permute({2, 0, 3, 1, 4});
   AttentionWithSums found = attention_with_sums(parts[0], parts[1], parts[2]);
   return {found.out.transpose(1, 2).contiguous().flatten(2), std::move(found.log_sums)};
@@ -65,12 +75,14 @@ struct Gradients {
   at::Tensor d_qkv, sums;  // as qkv; [3 * heads * width] float32
 };
 
-Gradients attention_gradients(const at::Tensor& qkv, const Result& result, const at::Tensor& d_y) {
+Gradients attention_gradients(const at::Tensor& qkv, const Result& result, const at::Tensor& d_y,
+                              Before before = Before::kAnything) {
   const at::Tensor d_out = aligned_to_16(d_y.contiguous());
   auto a = arguments_of<kernels::AttentionBackward>(qkv);
   const std::int64_t columns = 3 * a.heads * a.width;
   const Gradients found{at::empty_like(qkv), floats_like(qkv, {columns})};
   const at::Tensor scratch = floats_like(qkv, {a.rows, columns});
+  prepare(before, {found.d_qkv, found.sums});
   a.out = result.y.const_data_ptr();
   a.d_out = d_out.const_data_ptr();
   a.log_sums = const_float_address(result.log_sums);
@@ -103,11 +115,11 @@ struct AttentionNode : public LinearBackward {
 
 /// bfloat16 on the device of `like`. A few rows again and again, so that the host makes little of it, and by
 /// a generator of its own: nobody else's numbers change.
+constexpr std::int64_t kNoiseRows = 8;
 at::Tensor noise(std::vector<std::int64_t> sizes, std::uint64_t seed, const at::Tensor& like) {
-  constexpr std::int64_t kRows = 8;
-  const std::int64_t rows = std::exchange(sizes[0], kRows);
+  const std::int64_t rows = std::exchange(sizes[0], kNoiseRows);
   std::vector<std::int64_t> repeats(sizes.size(), 1);
-  repeats[0] = (rows + kRows - 1) / kRows;
+  repeats[0] = (rows + kNoiseRows - 1) / kNoiseRows;
   const at::Tensor some =
       at::randn(sizes, at::detail::createCPUGenerator(seed), at::dtype(at::kFloat).device(at::kCPU));
   return some.to(like.device(), at::kBFloat16).repeat(repeats).narrow(0, 0, rows).contiguous();
@@ -121,10 +133,11 @@ struct Found {
   at::Tensor y, d_qkv, sums;  // as of Result and Gradients
 };
 
-Found by_ours(AttentionBy by, const at::Tensor& qkv, const at::Tensor& d_y) {
+Found by_ours(AttentionBy by, const at::Tensor& qkv, const at::Tensor& d_y,
+              Before before = Before::kAnything) {
   const at::NoGradGuard no_grad;
-  const Result result = result_of(qkv, by);
-  const Gradients gradients = attention_gradients(qkv, result, d_y);
+  const Result result = result_of(qkv, by, before);
+  const Gradients gradients = attention_gradients(qkv, result, d_y, before);
   return {result.y, gradients.d_qkv, gradients.sums};
 }
 
@@ -140,7 +153,7 @@ Found by_libtorch(const at::Tensor& qkv, const at::Tensor& d_y) {
   return {y.detach(), at::stack(d, 2), {}};  // in one pass, as their gradients are joined in a step
 }
 
-/// Of the token and part where it is the greatest, or of the sums of queries' and values' gradients; NaN
+/// Of the row, token and part where it is the greatest, or of the sums of queries' and values' gradients; NaN
 /// where there is any.
 double distance_between(const Found& ours, const Found& theirs) {
   const auto length = [](const at::Tensor& x, at::IntArrayRef over) {
@@ -149,12 +162,15 @@ double distance_between(const Found& ours, const Found& theirs) {
   const auto of_tokens = [&](const at::Tensor& x, const at::Tensor& other, at::IntArrayRef over) {
     return (length(x - other, over) / length(other, over)).max().item<double>();
   };
-  std::vector<double> distances = {of_tokens(ours.y, theirs.y, {0, 2}),
-                                   of_tokens(ours.d_qkv, theirs.d_qkv, {0, 3, 4})};
+  std::vector<double> distances = {of_tokens(ours.y, theirs.y, {2}),
+                                   of_tokens(ours.d_qkv, theirs.d_qkv, {3, 4})};
   const at::Tensor sums = at::sum(theirs.d_qkv, at::IntArrayRef({0, 1}), /*keepdim=*/false, at::kFloat);
   for (const std::int64_t part : {0, 2}) {
-    // Relative to what is summed, of which the sums may be a small rest.
-    const at::Tensor summed = length(theirs.d_qkv.select(2, part), {0, 1, 2, 3});
+    // Relative to what is summed, of which the sums may be a small rest. Like rows add up, with their
+    // roundings.
+    const at::Tensor rows = theirs.d_qkv.select(2, part);
+    const double alike = std::sqrt(std::max(1.0, static_cast<double>(rows.size(0)) / kNoiseRows));
+    const at::Tensor summed = alike * length(rows, {0, 1, 2, 3});
     distances.push_back((length(ours.sums.view_as(sums)[part] - sums[part], {0, 1}) / summed).item<double>());
   }
   for (const double distance : distances)
@@ -177,12 +193,13 @@ const char* name_of(AttentionBy by) {
 /// What was found, of the process: by tokens, heads and width, since rows may differ from step to step.
 class BestAttention {
  public:
-  AttentionBy of(const kernels::AttentionSizes& sizes, const at::Tensor& like) {
+  /// may_try: otherwise what is known, or kOurGradients.
+  AttentionBy of(const kernels::AttentionSizes& sizes, const at::Tensor& like, bool may_try) {
     const std::lock_guard lock(mutex_);
-    const auto [known, is_new] =
-        best_.try_emplace({sizes.tokens, sizes.heads, sizes.width}, AttentionBy::kLibTorch);
-    if (is_new) known->second = find(sizes, like);
-    return known->second;
+    const auto key = std::tuple(sizes.tokens, sizes.heads, sizes.width);
+    if (const auto known = best_.find(key); known != best_.end()) return known->second;
+    if (!may_try) return AttentionBy::kOurGradients;
+    return best_[key] = find(sizes, like);
   }
 
  private:
@@ -197,7 +214,8 @@ class BestAttention {
             fmt::format("{}{} {:.3f} ms", times.empty() ? "" : ", ", name_of(trial.by), trial.seconds * 1000);
         if (!trial.is_right())
           spdlog::warn("{}: {} are not used: others than LibTorch's by {:.2g}{}", what, name_of(trial.by),
-                       trial.distance, trial.repeats ? "" : ", and others each time");
+                       trial.distance,
+                       trial.repeats || std::isnan(trial.distance) ? "" : ", and others each time");
       }
       const AttentionBy best = best_of(trials);
       spdlog::info("{}, with gradients: {} ({})", what, name_of(best), times);
@@ -226,8 +244,9 @@ std::vector<AttentionTrial> try_attention(const kernels::AttentionSizes& sizes, 
     AttentionTrial trial;
     trial.by = by;
     {
-      const Found found = by_ours(by, qkv, d_y), again = by_ours(by, qkv, d_y);
-      trial.repeats = at::equal(found.y, again.y) && at::equal(found.d_qkv, again.d_qkv);
+      const Found found = by_ours(by, qkv, d_y, Before::kNan), again = by_ours(by, qkv, d_y, Before::kNan);
+      trial.repeats = at::equal(found.y, again.y) && at::equal(found.d_qkv, again.d_qkv) &&
+                      at::equal(found.sums, again.sums);
       trial.distance = distance_between(found, by_libtorch(qkv, d_y));
     }
     trial.seconds = least_seconds(qkv.device(), [&] { by_ours(by, qkv, d_y); });
@@ -253,10 +272,9 @@ AttentionBy attention_by(const at::Tensor& x, const at::Tensor& weight, const at
   if (kernels->attention_backward == nullptr || !attention_backend_is_free() ||
       !kernels::attention_backward_takes(sizes.tokens, sizes.width))
     return AttentionBy::kLibTorch;
-  if (c10::InferenceMode::is_enabled()) return AttentionBy::kOurGradients;
   if (kernels->on_cpu) return our_result_takes(sizes, x) ? AttentionBy::kOurs : AttentionBy::kOurGradients;
   static BestAttention best;
-  return best.of(sizes, x);
+  return best.of(sizes, x, !c10::InferenceMode::is_enabled());
 }
 
 at::Tensor attention_by_kernels(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

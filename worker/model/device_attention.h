@@ -22,8 +22,8 @@ enum class AttentionBy {
 struct AttentionTrial {
   AttentionBy by = AttentionBy::kLibTorch;
   double seconds = 0;
-  double distance =
-      0;  // from LibTorch's, relative to these: the farthest token's result or gradient, or sums
+  /// From LibTorch's, relative to these: the farthest token's result or gradient, or the farthest sums.
+  double distance = 0;
   bool repeats = false;  // the same, bit for bit, when made again
 
   /// All are in bfloat16, whose roundings make a distance of about 0.01.
@@ -39,8 +39,8 @@ AttentionBy best_of(const std::vector<AttentionTrial>& trials);
 /// How attention_by_kernels is to compute it. kLibTorch, then not at all: unless is_linear_for_kernels takes
 /// it, our kernels on its device have those for attention, products are in bfloat16, tokens and the heads'
 /// width fit (attention_backward_takes), there is a bias, and the stage names no kernel. On a GPU the first
-/// call with such rows tries (a second or two, so it must come before a capture). In inference mode, where
-/// nothing is tried, kOurGradients.
+/// call with such rows tries (a second or two, so it must come before a capture). In inference
+/// mode nothing is tried: what is known, or kOurGradients.
 AttentionBy attention_by(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          std::int64_t heads);
 

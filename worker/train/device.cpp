@@ -12,6 +12,23 @@
 
 namespace cosub::train {
 
+namespace {
+
+void tell_what_is_missing(const kernels::Kernels* kernels) {
+  if (kernels == nullptr) {
+    spdlog::warn(
+        "cosub's own CUDA kernels are missing (the build found no nvcc): steps take longer, and the "
+        "host waits for the GPU in each");
+  } else if (kernels->attention != nullptr && kernels->gelu_product == nullptr) {  // as on any Hopper
+    spdlog::info(
+        "the build had no CUTLASS (COSUB_WITH_CUTLASS): in bf16 an MLP's GELU takes passes of its own on "
+        "this "
+        "GPU");
+  }
+}
+
+}  // namespace
+
 DeviceChoice choose_device(collective::Communicator& ranks, const std::string& wanted) {
   DeviceChoice choice;
   choice.communicator = &ranks;
@@ -25,11 +42,8 @@ DeviceChoice choose_device(collective::Communicator& ranks, const std::string& w
   }
   choice.nccl = collective::connect_nccl(ranks);
   choice.communicator = choice.nccl.get();
-  if (!kernels::load_kernels() && ranks.rank() == 0) {
-    spdlog::warn(
-        "cosub's own CUDA kernels are missing (the build found no nvcc): steps take longer, and the "
-        "host waits for the GPU in each");
-  }
+  const bool has_kernels = kernels::load_kernels();
+  if (ranks.rank() == 0) tell_what_is_missing(has_kernels ? kernels::loaded_kernels() : nullptr);
   choice.device = c10::impl::VirtualGuardImpl(at::kCUDA).getDevice();  // connect_nccl has chosen it
   return choice;
 }

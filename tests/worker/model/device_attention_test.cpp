@@ -1,6 +1,5 @@
 #include "worker/model/device_attention.h"
 
-#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,7 +7,6 @@
 #include "tests/worker/kernels/kernel_rig.h"
 #include "tests/worker/model/autocast_on.h"
 #include "worker/model/fused_attention.h"
-#include "worker/model/transformer_block.h"
 
 namespace cosub::model {
 namespace {
@@ -27,33 +25,41 @@ class AttentionByKernels : public testing::KernelTest {
       GTEST_SKIP() << "this GPU has not the products that the kernel is made of";
   }
 
-  /// The result and the gradients of x and of all parameters.
-  Tensors run(at::IntArrayRef sizes, at::Device where, at::ScalarType dtype) const {
-    Attention attention(sizes[2], kHeads);
-    for (const at::Tensor& parameter : attention.parameters()) {
-      const at::NoGradGuard no_grad;
-      parameter.copy_(numbers(parameter.sizes(), parameter.numel()).mul_(parameter.dim() == 2 ? 0.1 : 0.5));
+  /// Attention in a projection's three results: the result and the gradients of x, weight and bias.
+  Tensors run(at::IntArrayRef sizes, at::Device where, at::ScalarType dtype, AttentionBy by) const {
+    const std::int64_t dim = sizes[2];
+    const auto leaf = [&](at::IntArrayRef of, double scale) {
+      return numbers(of, of[0]).mul(scale).to(where, dtype).requires_grad_();
+    };
+    const Tensors leaves = {leaf(sizes, 1), leaf({3 * dim, dim}, 0.1), leaf({3 * dim}, 0.5)};
+    at::Tensor y;
+    if (by == AttentionBy::kLibTorch) {
+      const at::Tensor parts = at::linear(leaves[0], leaves[1], leaves[2])
+                                   .view({sizes[0], sizes[1], 3, kHeads, dim / kHeads})
+                                   .permute({2, 0, 3, 1, 4});
+      y = fused_attention(parts[0], parts[1], parts[2]).transpose(1, 2).flatten(2);
+    } else {
+      y = attention_by_kernels(leaves[0], leaves[1], leaves[2], kHeads, by);
     }
-    attention.to(where, dtype);
-    const at::Tensor x = numbers(sizes, 1).to(where, dtype).requires_grad_(), y = attention.forward(x);
     (y * numbers(y.sizes(), 7).to(y.options())).sum().backward();
-    Tensors found = {y.detach(), x.grad()};
-    for (const at::Tensor& parameter : attention.parameters()) found.push_back(parameter.grad());
+    Tensors found = {y.detach()};
+    for (const at::Tensor& of : leaves) found.push_back(of.grad());
     return found;
   }
 };
 
 TEST_P(AttentionByKernels, IsAsNearToFloat64AsLibTorchsUnderAutocast) {
   for (const std::vector<std::int64_t>& sizes : {std::vector<std::int64_t>{3, 40, kDim}, {1, 257, 160}}) {
-    kernels::set_kernels(&kernels());
-    const Tensors exact = run(sizes, at::kCPU, at::kDouble);
+    const Tensors exact = run(sizes, at::kCPU, at::kDouble, AttentionBy::kLibTorch);
     const AutocastOn scope(device());
-    const Tensors ours = run(sizes, device(), at::kFloat);
-    kernels::set_kernels(nullptr);
-    const Tensors theirs = run(sizes, device(), at::kFloat);
-    for (std::size_t i = 0; i < exact.size(); ++i) {
-      EXPECT_LT(distance(ours[i], exact[i]), 1.5 * distance(theirs[i], exact[i])) << sizes[1] << ' ' << i;
-      EXPECT_EQ(ours[i].scalar_type(), theirs[i].scalar_type()) << i;
+    const Tensors theirs = run(sizes, device(), at::kFloat, AttentionBy::kLibTorch);
+    for (const AttentionBy by : {AttentionBy::kOurGradients, AttentionBy::kOurs}) {
+      if (by == AttentionBy::kOurs && sizes[1] < 193) continue;
+      const Tensors ours = run(sizes, device(), at::kFloat, by);
+      for (std::size_t i = 0; i < exact.size(); ++i) {
+        EXPECT_LT(distance(ours[i], exact[i]), 1.5 * distance(theirs[i], exact[i])) << sizes[1] << ' ' << i;
+        EXPECT_EQ(ours[i].scalar_type(), theirs[i].scalar_type()) << i;
+      }
     }
   }
 }
@@ -69,10 +75,6 @@ TEST_P(AttentionByKernels, TakesBfloat16OfThatWidthWhereNoKernelIsNamed) {
   if (GetParam() == testing::Where::kEmulated) {  // a GPU takes what is faster there
     EXPECT_EQ(attention_by(x, weight, bias, kHeads), AttentionBy::kOurGradients);
     EXPECT_EQ(attention_by(numbers({1, 197, kDim}, 1), weight, bias, kHeads), AttentionBy::kOurs);
-  }
-  {
-    const c10::InferenceMode without_gradients;
-    EXPECT_EQ(attention_by(x, weight, bias, kHeads), AttentionBy::kOurGradients);
   }
   EXPECT_FALSE(by_ours(x, bias, 2 * kHeads)) << "width 32";
   EXPECT_FALSE(by_ours(x, at::Tensor(), kHeads)) << "no bias";
@@ -123,11 +125,27 @@ TEST_P(AttentionByKernels, ATrialFindsWhatIsNotLikeLibTorchs) {
     without_sums.sums = without_sums.scratch = nullptr;
     right->attention_backward(without_sums, stream);
   };
-  for (const Call call : {other_scale, other_sums}) {
+  const Call nothing = [](const kernels::AttentionBackward&, kernels::Stream) {};
+  for (const Call call : {other_scale, other_sums, nothing}) {
     kernels::Kernels others = kernels();
     others.attention_backward = call;
     kernels::set_kernels(&others);
-    for (std::size_t i : {1, 2}) EXPECT_FALSE(try_attention(sizes, like).at(i).is_right());
+    for (const std::size_t i : {1, 2}) EXPECT_FALSE(try_attention(sizes, like).at(i).is_right());
+  }
+  using ResultCall = void (*)(const kernels::AttentionForward&, kernels::Stream);
+  const ResultCall other_result = [](const kernels::AttentionForward& a, kernels::Stream stream) {
+    kernels::AttentionForward wrong = a;
+    wrong.scale *= 2;
+    right->attention(wrong, stream);
+  };
+  const ResultCall no_result = [](const kernels::AttentionForward&, kernels::Stream) {};
+  for (const ResultCall call : {other_result, no_result}) {
+    kernels::Kernels others = kernels();
+    others.attention = call;
+    kernels::set_kernels(&others);
+    const std::vector<AttentionTrial> tried = try_attention(sizes, like);
+    EXPECT_TRUE(tried.at(1).is_right());
+    EXPECT_FALSE(tried.at(2).is_right());
   }
 }
 
