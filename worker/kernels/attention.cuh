@@ -60,7 +60,7 @@ struct QueriesSoFar {
 };
 
 /// A warp's 16 lines meet the last token: as a key it begins its queries; as a query its keys' weights and
-/// values are summed up. scale: of log2.
+/// values are summed up. factor: of scores, for log2.
 template <class Memory, int kTiles>
 __device__ __forceinline__ void begin_with_last(const Memory& shared, unsigned place, float factor,
                                                 unsigned first_line, QueriesSoFar<kTiles>& queries) {

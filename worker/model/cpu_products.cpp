@@ -67,7 +67,8 @@ at::Tensor rounded_to_bf16(const at::Tensor& t) {
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (is_linear_for_kernels(x, weight, bias)) return linear_by_kernels(x, weight, bias);
+  if (is_linear_for_kernels(x, weight, bias) || is_linear_on_cpu(x, weight, bias))
+    return linear_by_node(x, weight, bias);
   if (!rounds_products(x)) return at::linear(x, weight, bias);
   return rounded_product(
       [&](const auto& rounded) { return at::linear(rounded(x), rounded(weight), rounded(bias)); });

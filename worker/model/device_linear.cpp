@@ -1,8 +1,11 @@
 #include "worker/model/device_linear.h"
 
+#include <ATen/autocast_mode.h>
+
 #include <optional>
 #include <utility>
 
+#include "worker/model/gradient_in_place.h"
 #include "worker/model/kernel_calls.h"
 #include "worker/model/linear_backward.h"
 
@@ -56,9 +59,9 @@ struct ProjectNode : public LinearBackward {
 variable_list LinearBackward::gradients_of(const at::Tensor& d, at::Tensor d_bias) {
   variable_list found(3);
   if (task_should_compute_output(0)) found[0] = at::mm(d, weight.unpack()).to(input_dtype).view(input_sizes);
-  if (task_should_compute_output(1)) found[1] = product_in_float(d.t(), x.unpack());
+  if (task_should_compute_output(1)) found[1] = gradient_by_product(next_edge(1), d.t(), x.unpack());
   if (has_bias && task_should_compute_output(2))
-    found[2] = d_bias.defined() ? std::move(d_bias) : column_sums_by_kernels(d);
+    found[2] = d_bias.defined() ? std::move(d_bias) : column_sums(d);
   return found;
 }
 
@@ -80,7 +83,12 @@ bool is_linear_for_kernels(const at::Tensor& x, const at::Tensor& weight, const 
          (!bias.defined() || is_plain_for_kernels(bias)) && x.numel() > 0 && product_dtype(x).has_value();
 }
 
-at::Tensor linear_by_kernels(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+bool is_linear_on_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return is_plain(x) && is_plain(weight) && (!bias.defined() || is_plain(bias)) && x.numel() > 0 &&
+         !at::autocast::is_autocast_enabled(at::kCPU);
+}
+
+at::Tensor linear_by_node(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   std::vector<std::int64_t> sizes = x.sizes().vec();
   sizes.back() = weight.size(0);
   Operands operands;
@@ -119,7 +127,8 @@ at::Tensor product_in_float(const at::Tensor& a, const at::Tensor& b) {
   return at::mm(a, b).to(at::kFloat);
 }
 
-at::Tensor column_sums_by_kernels(const at::Tensor& x) {
+at::Tensor column_sums(const at::Tensor& x) {
+  if (kernels_for(x) == nullptr) return x.sum(0);
   kernels::ColumnSums a;
   a.lines = x.size(0);
   a.channels = x.size(1);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "worker/model/backward_node.h"
+#include "worker/model/gradient_in_place.h"
 
 namespace cosub::model {
 
@@ -44,6 +45,7 @@ std::shared_ptr<NodeKind> node_for(const at::Tensor& x, const at::Tensor& weight
   const auto node = make_node<NodeKind>(torch::autograd::collect_next_edges(x, weight, bias));
   node->x = torch::autograd::SavedVariable(operands.x, /*is_output=*/false);
   node->weight = torch::autograd::SavedVariable(operands.weight, /*is_output=*/false);
+  count_use(weight);
   node->input_dtype = x.scalar_type();
   node->input_sizes = x.sizes().vec();
   node->has_bias = bias.defined();

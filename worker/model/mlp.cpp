@@ -10,6 +10,7 @@
 #include "worker/model/cpu_products.h"
 #include "worker/model/device_linear.h"
 #include "worker/model/gelu_kernel.h"
+#include "worker/model/gradient_in_place.h"
 #include "worker/model/kernel_calls.h"
 
 namespace cosub::model {
@@ -55,10 +56,6 @@ void run_bias_gelu_backward(const at::Tensor& before, const at::Tensor& bias, co
   a.d_bias = d_bias.mutable_data_ptr<float>();
   a.scratch = scratch.mutable_data_ptr<float>();
   found->bias_gelu_backward(a, StreamOf(before));
-}
-
-at::Tensor sum_over_rows(const at::Tensor& x) {
-  return kernels_for(x) == nullptr ? x.sum(0) : column_sums_by_kernels(x);
 }
 
 /// Whether GELU comes in the last pass of the first product, and its gradient's in that of the second's.
@@ -124,11 +121,11 @@ struct MlpNode : public torch::autograd::Node {
         y = at::empty_like(kept);
         run_bias_gelu_backward(kept, bias1.unpack(), d, found[2], y);
       }
-      if (task_should_compute_output(3)) found[3] = product_in_float(d_out.t(), y);
+      if (task_should_compute_output(3)) found[3] = gradient_by_product(next_edge(3), d_out.t(), y);
     }
-    if (task_should_compute_output(4)) found[4] = sum_over_rows(d_out);
+    if (task_should_compute_output(4)) found[4] = column_sums(d_out);
     if (task_should_compute_output(0)) found[0] = at::mm(d, weight1.unpack()).to(input_dtype);
-    if (task_should_compute_output(1)) found[1] = product_in_float(d.t(), x.unpack());
+    if (task_should_compute_output(1)) found[1] = gradient_by_product(next_edge(1), d.t(), x.unpack());
     return found;
   }
   void release_variables() override {
@@ -165,6 +162,8 @@ at::Tensor fused(const at::Tensor& x, const LinearMap& fc1, const LinearMap& fc2
     return y;
   const auto node =
       make_node<MlpNode>(torch::autograd::collect_next_edges(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias));
+  count_use(fc1.weight);
+  count_use(fc2.weight);
   node->input_dtype = x.scalar_type();
   node->x = SavedVariable(operand, /*is_output=*/false);
   node->weight1 = SavedVariable(weight1, /*is_output=*/false);

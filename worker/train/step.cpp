@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "worker/model/gradient_in_place.h"
 #include "worker/train/cosub_loss.h"
 #include "worker/train/device.h"
 #include "worker/train/precision.h"
@@ -51,6 +52,7 @@ TrainStep::TrainStep(Parts parts, const config::StageConfig& stage, std::uint64_
   results_ = at::zeros({StepResults::kNumbers}, numbers);
   alive_ = at::ones({}, numbers.dtype(at::kBool));
   parts_.state.bind_gradients(gradients_);
+  for (const Slot& slot : parts_.state.parameters()) parameters_.push_back(slot.tensor);
   reduction_ = make_reduction();
   if (reduction_->overlaps()) {
     readiness_ = std::make_unique<GradientReadiness>(
@@ -164,6 +166,7 @@ void TrainStep::run_microbatch(const MicrobatchInputs& inputs, bool is_last) {
 /// Everything of the vector but gradients, and what is not this microbatch's.
 at::Tensor TrainStep::forward(const MicrobatchInputs& inputs) {
   vector_.zero_();
+  model::gradients_are_zero(parameters_);
   parts_.model.batch_statistics().write_to(statistics_);
   at::Tensor logits, loss;
   if (sync_batch_norm_) sync_batch_norm_->begin(inputs.step, inputs.index);

@@ -111,6 +111,7 @@ class TrainStep {
   at::Tensor alive_, results_;   // [] bool: no step has stopped the run; [StepResults::kNumbers] float64
   StepResults sent_;
   at::Tensor vector_, gradients_, statistics_, tail_;  // the last three are views of the first
+  std::vector<at::Tensor> parameters_;                 // whose gradients those are
   at::Tensor reduced_;                                 // the sum over all ranks, laid out alike
   std::unique_ptr<SyncBatchNorm> sync_batch_norm_;     // nullptr: each microbatch is normalised by itself
   std::unique_ptr<collective::StepReduction> reduction_;

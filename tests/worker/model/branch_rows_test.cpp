@@ -4,10 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "tests/worker/kernels/kernel_rig.h"
 #include "tests/worker/model/autocast_on.h"
 #include "tests/worker/model/models.h"
 #include "worker/model/device_linear.h"
+#include "worker/model/gradient_in_place.h"
 #include "worker/model/mlp.h"
 #include "worker/model/residual.h"
 
@@ -185,7 +188,7 @@ class LinearByKernels : public testing::KernelTest {
     const Tensors parts = qkv.permute({2, 0, 3, 1, 4}).unbind(0);
     return mixed(parts[0], parts[1], parts[2]);
   }
-  static at::Tensor linear_by_us(const Tensors& in) { return linear_by_kernels(in[0], in[1], in[2]); }
+  static at::Tensor linear_by_us(const Tensors& in) { return linear_by_node(in[0], in[1], in[2]); }
   static at::Tensor linear_by_torch(const Tensors& in) { return at::linear(in[0], in[1], in[2]); }
 
   template <typename Function>
@@ -229,8 +232,26 @@ TEST_P(LinearByKernels, WhatNobodyUsesGetsNoGradient) {
   EXPECT_EQ(in[2].grad().narrow(0, 2 * dim, dim).abs().max().item<float>(), 0);
   in[1].set_requires_grad(false);
   in[1].mutable_grad().reset();
-  linear_by_kernels(in[0], in[1], at::Tensor()).sum().backward();
+  linear_by_node(in[0], in[1], at::Tensor()).sum().backward();
   EXPECT_FALSE(in[1].grad().defined());
+}
+
+TEST_P(LinearByKernels, AGradientOfAWeightThatIsZeroIsWritten) {
+  for (const bool bfloat16 : {false, true}) {
+    std::optional<AutocastOn> scope;
+    if (bfloat16) scope.emplace(device());
+    for (const auto function : {linear_by_us, projected_by_us}) {
+      const Tensors usual = run(inputs(device(), at::kFloat), function);
+      Tensors in = inputs(device(), at::kFloat);
+      in[1].mutable_grad() = at::zeros_like(in[1]);
+      gradients_are_zero({in[1]});
+      const at::Tensor y = function(in);
+      in[1].mutable_grad().fill_(1);  // which shows that it is not added to
+      (y * numbers(y.sizes(), 7).to(y.options())).sum().backward();
+      EXPECT_TRUE(at::equal(in[1].grad(), usual[2])) << bfloat16;
+    }
+  }
+  gradients_are_zero({});
 }
 
 TEST_P(LinearByKernels, TakesOnlyWhatTheKernelsTake) {
