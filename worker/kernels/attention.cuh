@@ -152,10 +152,7 @@ __device__ __forceinline__ void finish_last_query(const AttentionForward& a, con
 template <unsigned kWidth, int kParts, class Panels>
 __device__ __forceinline__ void score_keys(float (&scores)[kParts][4], Operand<Panels> q, Operand<Panels> k) {
   begin_products();
-  COSUB_UNROLL
-  for (unsigned column = 0; column < kWidth; column += kTile)
-    multiply_panels(scores, further(q, 0, column), further(k, 0, column), column > 0);
-  end_group_of_products();
+  multiply_lines_of<kWidth>(scores, q, k);
   wait_for_products<0>();
   hold(scores);
 }

@@ -18,14 +18,8 @@ __device__ __forceinline__ void take_queries(const Memory& shared, Operand<Panel
   const auto q = shared.queries_from(first_query), d_out = shared.d_out_from(first_query);
   float weights[kParts][4], d_weights[kParts][4];
   begin_products();
-  COSUB_UNROLL
-  for (unsigned column = 0; column < kWidth; column += kTile)
-    multiply_panels(weights, further(k, 0, column), further(q, 0, column), column > 0);
-  end_group_of_products();
-  COSUB_UNROLL
-  for (unsigned column = 0; column < kWidth; column += kTile)
-    multiply_panels(d_weights, further(v, 0, column), further(d_out, 0, column), column > 0);
-  end_group_of_products();
+  multiply_lines_of<kWidth>(weights, k, q);
+  multiply_lines_of<kWidth>(d_weights, v, d_out);
   wait_for_products<1>();
   hold(weights);
   const float* const log_sums = shared.log_sums + first_query + lane % 4 * 2;

@@ -41,4 +41,14 @@ struct HeadOf {
   unsigned row, head;
 };
 
+/// sums [64, 8 kParts] = 64 lines of kWidth columns times 8 kParts others, as a group of products.
+template <unsigned kWidth, int kParts, class First, class Second>
+__device__ __forceinline__ void multiply_lines_of(float (&sums)[kParts][4], Operand<First> a,
+                                                  Operand<Second> b) {
+  COSUB_UNROLL
+  for (unsigned column = 0; column < kWidth; column += kTile)
+    multiply_panels(sums, further(a, 0, column), further(b, 0, column), column > 0);
+  end_group_of_products();
+}
+
 }  // namespace cosub::kernels
