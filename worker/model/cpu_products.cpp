@@ -5,7 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "worker/model/bf16_rounding.h"
-#include "worker/model/device_linear.h"
+#include "worker/model/linear_node.h"
 
 namespace cosub::model {
 namespace {

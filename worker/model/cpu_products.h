@@ -13,7 +13,7 @@
 namespace cosub::model {
 
 /// x [..., in], weight [out, in], bias [out] or undefined -> [..., out]. On a GPU with our kernels,
-/// and on a CPU in float32, by device_linear.h.
+/// and on a CPU in float32, by linear_node.h.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// As at::conv2d, dilation 1.

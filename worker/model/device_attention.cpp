@@ -16,11 +16,11 @@
 #include <tuple>
 #include <utility>
 
-#include "worker/model/device_linear.h"
 #include "worker/model/device_timing.h"
 #include "worker/model/fused_attention.h"
 #include "worker/model/kernel_calls.h"
 #include "worker/model/linear_backward.h"
+#include "worker/model/linear_node.h"
 
 namespace cosub::model {
 namespace {

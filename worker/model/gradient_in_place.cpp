@@ -6,7 +6,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "worker/model/device_linear.h"
+#include "worker/model/linear_node.h"
 
 namespace cosub::model {
 namespace {

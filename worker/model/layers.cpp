@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "common/random.h"
-#include "worker/model/device_linear.h"
 #include "worker/model/kernel_calls.h"
+#include "worker/model/linear_node.h"
 #include "worker/model/parallel_pieces.h"
 
 namespace cosub::model {

@@ -1,4 +1,4 @@
-// What the nodes share that begin with a linear map on a GPU (device_linear.h, device_attention.h).
+// What the nodes share that begin with a linear map on a GPU (linear_node.h, device_attention.h).
 #pragma once
 
 #include <ATen/ATen.h>

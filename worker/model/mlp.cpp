@@ -8,10 +8,10 @@
 
 #include "worker/model/backward_node.h"
 #include "worker/model/cpu_products.h"
-#include "worker/model/device_linear.h"
 #include "worker/model/gelu_kernel.h"
 #include "worker/model/gradient_in_place.h"
 #include "worker/model/kernel_calls.h"
+#include "worker/model/linear_node.h"
 
 namespace cosub::model {
 namespace {

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "worker/model/device_attention.h"
-#include "worker/model/device_linear.h"
 #include "worker/model/fused_attention.h"
+#include "worker/model/linear_node.h"
 #include "worker/model/self_attention.h"
 
 namespace cosub::model {

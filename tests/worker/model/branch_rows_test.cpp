@@ -9,8 +9,8 @@
 #include "tests/worker/kernels/kernel_rig.h"
 #include "tests/worker/model/autocast_on.h"
 #include "tests/worker/model/models.h"
-#include "worker/model/device_linear.h"
 #include "worker/model/gradient_in_place.h"
+#include "worker/model/linear_node.h"
 #include "worker/model/mlp.h"
 #include "worker/model/residual.h"
 

@@ -1,4 +1,4 @@
-#include "worker/model/device_linear.h"
+#include "worker/model/linear_node.h"
 
 #include <ATen/autocast_mode.h>
 
