@@ -24,10 +24,10 @@ bool has_row_kernel(const at::Tensor& x) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-/// Mean and biased variance by channel of the rows that `count` counts.
+/// Mean and biased variance by channel of the rows that `count` counts ([] float64; of a group on the layer's
+/// device, so that the host need not wait for it).
 struct Moments {
-  double count = 0;
-  at::Tensor mean, var;
+  at::Tensor count, mean, var;
 };
 
 /// The passes over a batch that make up BatchNorm: batch_norm_kernel.h for a channels_last float batch on
@@ -41,7 +41,7 @@ struct Rows {
 
   static Moments moments(const at::Tensor& x) {
     const RowMatrix shape = rows_of(x);
-    const auto count = static_cast<double>(shape.rows);
+    const at::Tensor count = at::scalar_tensor(static_cast<double>(shape.rows), at::kDouble);
     if (!has_row_kernel(x)) {
       auto [var, mean] = at::var_mean(x.to(acc_type(x)), kAllButChannels, /*unbiased=*/false);
       return {count, mean, var};
@@ -92,19 +92,19 @@ struct Rows {
 /// Over the rows of all ranks (Chan, Golub and LeVeque's pairwise formula, for several at once). In float64
 /// and rank by rank, so that every rank gets the same bits.
 Moments join(const GroupGather& gather, const Moments& mine) {
-  const at::Tensor count = at::full({1}, mine.count, mine.mean.options().dtype(at::kDouble));
+  const at::Tensor count = at::full({1}, mine.count.item(), mine.mean.options().dtype(at::kDouble));
   const at::Tensor all = gather(at::cat({count, mine.mean.to(at::kDouble), mine.var.to(at::kDouble)}));
   const std::int64_t channels = mine.mean.size(0);
   const at::Tensor means = all.narrow(1, 1, channels), vars = all.narrow(1, 1 + channels, channels);
-  const at::Tensor counts = all.select(1, 0).to(at::kCPU);
-  Moments joint{0.0, at::zeros_like(means[0]), at::zeros_like(means[0])};
+  const at::Tensor counts = all.select(1, 0);
+  Moments joint{at::zeros_like(counts[0]), at::zeros_like(means[0]), at::zeros_like(means[0])};
   for (std::int64_t r = 0; r < all.size(0); ++r) {
-    joint.count += counts[r].item<double>();
-    joint.mean.add_(means[r] * counts[r].item<double>());
+    joint.count.add_(counts[r]);
+    joint.mean.add_(means[r] * counts[r]);
   }
   joint.mean.div_(joint.count);
   for (std::int64_t r = 0; r < all.size(0); ++r) {
-    joint.var.add_((vars[r] + (means[r] - joint.mean).square()) * counts[r].item<double>());
+    joint.var.add_((vars[r] + (means[r] - joint.mean).square()) * counts[r]);
   }
   joint.mean = joint.mean.to(mine.mean.scalar_type());
   joint.var = joint.var.div_(joint.count).to(mine.var.scalar_type());
@@ -141,8 +141,7 @@ struct RowBatchNorm : public torch::autograd::Function<RowBatchNorm> {
       batch_mean->copy_(moments.mean);
       batch_var->copy_(moments.var * (moments.count / (moments.count - 1.0)));
     }
-    context->save_for_backward({x, weight, moments.mean, inverse_std});
-    context->saved_data["count"] = moments.count;
+    context->save_for_backward({x, weight, moments.mean, inverse_std, moments.count});
     if (gather) {
       context->saved_data["gather"] = c10::IValue::make_capsule(c10::make_intrusive<KeptGather>(gather));
     }
@@ -153,6 +152,7 @@ struct RowBatchNorm : public torch::autograd::Function<RowBatchNorm> {
                                                  torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &mean = saved[2], &inverse_std = saved[3];
+    const at::Tensor& count = saved[4];
     const at::Tensor dy =
         has_row_kernel(x) ? gradients[0].contiguous(at::MemoryFormat::ChannelsLast) : gradients[0];
     const auto [sum_dy, sum_dy_x] = Rows::gradient_sums(dy, x, mean);
@@ -162,7 +162,7 @@ struct RowBatchNorm : public torch::autograd::Function<RowBatchNorm> {
       joint = add_up(*static_cast<const KeptGather&>(*kept).gather, sum_dy, sum_dy_x);
     }
     const at::Tensor scale = weight * inverse_std;
-    const at::Tensor per_row = scale / context->saved_data.at("count").toDouble();
+    const at::Tensor per_row = scale / count;
     const at::Tensor dx = Rows::input_gradient(dy, x, mean, scale, per_row * joint.first,
                                                per_row * inverse_std.square() * joint.second);
     return {dx, sum_dy_x * inverse_std, sum_dy, {}, {}, {}, {}};
