@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -29,23 +30,36 @@ double product_flops(at::ScalarType dtype) {
 }
 
 struct KnownGpu {
-  std::string_view name;  // that the driver's name contains; longer ones first
+  std::string_view name;  // words of the driver's name; the longer of two that fit comes first
   double bf16, tf32, fp32;
 };
 
 // TFLOP/s, dense, from NVIDIA's data sheets. bf16 sums in float32.
-constexpr std::array<KnownGpu, 12> kKnownGpus = {{{"B200", 2250, 1125, 75},
+constexpr std::array<KnownGpu, 14> kKnownGpus = {{{"B200", 2250, 1125, 75},
                                                   {"H200", 989.4, 494.7, 66.9},
+                                                  {"GH200", 989.4, 494.7, 66.9},
                                                   {"H100 PCIe", 756.5, 378, 51.2},
                                                   {"H100 NVL", 835.5, 417.5, 60},
                                                   {"H100", 989.4, 494.7, 66.9},
                                                   {"A100", 312, 156, 19.5},
                                                   {"A10", 125, 62.5, 31.2},
                                                   {"L40S", 362, 183, 91.6},
+                                                  {"L40", 181, 90.5, 90.5},
                                                   {"L4", 121, 60, 30.3},
                                                   {"RTX 4090", 165.2, 82.6, 82.6},
                                                   {"RTX 3090", 71, 35.6, 35.6},
                                                   {"V100", 0, 0, 15.7}}};
+
+/// Whether `words` stand in the name with nothing of another word beside them: L4 is not in L40, nor A100 in
+/// A1000.
+bool has_words(std::string_view name, std::string_view words) {
+  const auto is_inside = [&](std::size_t at) {
+    return at < name.size() && std::isalnum(static_cast<unsigned char>(name[at])) != 0;
+  };
+  for (std::size_t at = name.find(words); at != std::string_view::npos; at = name.find(words, at + 1))
+    if ((at == 0 || !is_inside(at - 1)) && !is_inside(at + words.size())) return true;
+  return false;
+}
 
 Peak measured_cpu_peak(config::Precision precision) {
   const at::NoGradGuard no_grad;
@@ -62,7 +76,7 @@ Peak measured_cpu_peak(config::Precision precision) {
 
 Peak known_gpu_peak(std::string_view name, config::Precision precision) {
   for (const KnownGpu& gpu : kKnownGpus) {
-    if (name.find(gpu.name) == std::string_view::npos) continue;
+    if (!has_words(name, gpu.name) || has_words(name, "Laptop")) continue;
     const double tera = precision == config::Precision::kBf16   ? gpu.bf16
                         : precision == config::Precision::kTf32 ? gpu.tf32
                                                                 : gpu.fp32;

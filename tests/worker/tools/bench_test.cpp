@@ -33,6 +33,22 @@ TEST(BenchStepJson, IsNullWhereNothingWasMeasured) {
   EXPECT_TRUE(on_cpu.at("device_peak_bytes").is_null());
 }
 
+TEST(KnownGpuPeak, IsThatOfTheWholeName) {
+  const auto peak = [](std::string_view name) {
+    return known_gpu_peak(name, config::Precision::kBf16).flops / 1e12;
+  };
+  EXPECT_EQ(peak("NVIDIA H200"), 989.4);
+  EXPECT_EQ(peak("NVIDIA GH200 480GB"), 989.4);
+  EXPECT_EQ(peak("NVIDIA H100 PCIe"), 756.5);
+  EXPECT_EQ(peak("NVIDIA H100 80GB HBM3"), 989.4);
+  EXPECT_EQ(peak("NVIDIA A100-SXM4-80GB"), 312);
+  EXPECT_EQ(peak("NVIDIA L40"), 181);
+  EXPECT_EQ(peak("NVIDIA L40S"), 362);
+  EXPECT_EQ(peak("NVIDIA L4"), 121);
+  for (const char* other : {"NVIDIA RTX A1000", "NVIDIA A10G", "NVIDIA GeForce RTX 4090 Laptop GPU", ""})
+    EXPECT_EQ(peak(other), 0) << other;
+}
+
 TEST(BenchStepInTurns, ComparesStepByStep) {
   const auto named = [](std::int64_t world_size, std::vector<double> seconds) {
     StepMeasurements found = measured_on("cpu");
