@@ -34,6 +34,7 @@ void fields(auto& self, Visit&& visit) {
     visit("seconds_left", self.seconds_left);
     visit("data_wait", self.data_wait);
     visit("bad_samples", self.bad_samples);
+    visit("skipped_steps", self.skipped_steps);
     visit("checkpoint_step", self.checkpoint_step);
   } else if constexpr (std::is_same_v<Message, Report>) {
     visit("uuid", self.uuid);

@@ -39,12 +39,13 @@ struct Progress {
   std::int64_t total_steps = 0;
   double epoch = 0;
   double loss = 0;
-  double top1 = 0;       // share, training accuracy so far (of the mixed targets' largest class)
+  double top1 = 0;       // share, training accuracy so far (of a mixed target any of the largest classes)
   double val_top1 = -1;  // share, of the EMA (or model) on the validation set; -1: none yet
   double images_per_second = 0;
   double data_wait = 0;      // share of the last log interval's time that rank 0 waited for data
   double seconds_left = -1;  // -1: not known
   std::int64_t bad_samples = 0;
+  std::int64_t skipped_steps = 0;     // left out: loss or gradients were not finite
   std::int64_t checkpoint_step = -1;  // newest committed; -1: none
 };
 

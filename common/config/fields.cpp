@@ -52,7 +52,10 @@ void refuse_key_of_other_name(const Tree& tree, const ShapeRow& row, const std::
   };
   const auto given = entry_of(row.key), chosen = entry_of("name");
   if (given == tree.entries.end()) return;
-  if (chosen != tree.entries.end()) {
+  const Place& place = given->value.place;
+  const bool set_for_stage =
+      place.source && place.source->from_set && given->value.path.starts_with("stages");
+  if (chosen != tree.entries.end() && !set_for_stage) {
     // What is inherited stands behind a stage's own keys, and has its own path.
     if (problems.concerns(chosen->value.path) || (chosen < given && parent_of(*chosen) != parent_of(*given)))
       return;

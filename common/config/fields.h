@@ -126,6 +126,7 @@ class Fields {
     Tree map = Tree::map();
     for (std::size_t i = 0; i < codecs_.size(); ++i) {
       if (keys == Keys::kDeciding && shape_.rows[i].effect == Effect::kNone) continue;
+      if (keys == Keys::kAll && !has_meaning(shape_.rows[i], map)) continue;
       if (std::optional<Tree> tree = codecs_[i].write(value, keys))
         map.set(shape_.rows[i].key, *std::move(tree));
     }
@@ -139,6 +140,11 @@ class Fields {
     Read read;
     Write write;
   };
+  /// With the `name` that is in `map` already.
+  static bool has_meaning(const ShapeRow& row, const Tree& map) {
+    return row.only_with.empty() ||
+           std::ranges::find(row.only_with, map.find("name")->scalar) != row.only_with.end();
+  }
   bool knows(const std::string& key) const {
     return std::any_of(shape_.rows.begin(), shape_.rows.end(),
                        [&](const ShapeRow& row) { return row.key == key; });

@@ -167,6 +167,7 @@ struct CheckpointConfig {
   std::chrono::milliseconds every = std::chrono::minutes(15);  // by rank 0's clock
   std::int64_t every_steps = 0;                                // additionally every N steps; 0: off
   std::int64_t keep = 3;
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);  // the ranks' wait for one to be written
   bool operator==(const CheckpointConfig&) const = default;
 };
 
@@ -175,6 +176,7 @@ struct InitConfig {
   std::filesystem::path weights_file;  // a safetensors file; both empty: random (YAML: weights: FILE)
   std::string weights = "ema";         // ema | model: which of a stage's two
   std::string head = "keep";           // keep | replace
+  double head_scale = 1;               // replace: of the new classifier's initial weights
   bool operator==(const InitConfig&) const = default;
 };
 

@@ -30,6 +30,15 @@ bool is_host(const std::string& host) {
   return colon == std::string::npos || read_int(host.substr(colon + 1)).value_or(0) >= 1;
 }
 
+/// Steps are counted in 64 bits, whatever an epoch has.
+Range<double> epochs_in_reach() {
+  return {"a number > 0 and <= 1000000", [](double x) { return x > 0 && x <= 1e6; }};
+}
+
+Range<std::int64_t> threads_in_reach() {
+  return {"a whole number from 1 to 1024", [](std::int64_t x) { return x >= 1 && x <= 1024; }};
+}
+
 const Fields<InitConfig>& init_fields() {
   static const auto fields =
       Fields<InitConfig>()
@@ -62,7 +71,11 @@ const Fields<InitConfig>& init_fields() {
                 return Tree::text(init.weights_file.string());
               })
           .add("head", &InitConfig::head, words({"keep", "replace"}),
-               "keep the classifier of those weights, or start a new one (another number of classes)");
+               "keep the classifier of those weights, or start a new one (another number of classes)")
+          .add("head_scale", &InitConfig::head_scale, number(above(0)),
+               "head: replace: the new classifier's initial weights are multiplied by this (timm's and "
+               "ConvNeXt's "
+               "head_init_scale)");
   return fields;
 }
 
@@ -125,7 +138,8 @@ const Fields<ScheduleConfig>& schedule_fields() {
       Fields<ScheduleConfig>()
           .add("name", &ScheduleConfig::name, words({"cosine", "linear", "step", "constant"}),
                "course of the learning rate after warm-up")
-          .add("epochs", &ScheduleConfig::epochs, number(above(0)), "length of the stage; may be fractional")
+          .add("epochs", &ScheduleConfig::epochs, number(epochs_in_reach()),
+               "length of the stage; may be fractional")
           .add("warmup_epochs", &ScheduleConfig::warmup_epochs, number(at_least(0)),
                "linear warm-up; less than epochs")
           .add("warmup_lr", &ScheduleConfig::warmup_lr, number(at_least(0)),
@@ -158,7 +172,11 @@ const Fields<CheckpointConfig>& checkpoint_fields() {
                                  .add("every_steps", &CheckpointConfig::every_steps, whole(whole_at_least(0)),
                                       "additionally every N steps; 0: off", Effect::kNone)
                                  .add("keep", &CheckpointConfig::keep, whole(whole_at_least(1)),
-                                      "how many of the newest stay", Effect::kNone);
+                                      "how many of the newest stay", Effect::kNone)
+                                 .add("timeout", &CheckpointConfig::timeout, duration(milliseconds(1)),
+                                      "longest wait of the ranks for one to be written; not less than "
+                                      "collective_timeout",
+                                      Effect::kNone);
   return fields;
 }
 
@@ -263,14 +281,15 @@ const Fields<StageConfig>& stage_fields() {
                "this many neighbouring microbatches are normalised together by BatchNorm, each on a rank of "
                "its own; "
                "1: each by itself")
-          .add("threads", &StageConfig::threads, whole(whole_at_least(1)),
+          .add("threads", &StageConfig::threads, whole(threads_in_reach()),
                "CPU threads per rank; other counts give other bits")
           .add("precision", &StageConfig::precision, enumeration(kPrecisionNames),
                "of matrix products and convolutions; weights, sums, losses and updates are float32")
           .add("non_finite", &StageConfig::non_finite,
                enumeration<NonFinite>({{"stop", NonFinite::kStop}, {"skip", NonFinite::kSkip}}),
                "a step whose loss or gradients are not finite ends the stage, or is left out and counted (20 "
-               "in a row end it all the same); the microbatch at fault is written for `cosub model step`")
+               "in a row end it all the same); the microbatch at fault is written for `cosub model step`",
+               Effect::kNone)
           .add("check_parameters_every_steps", &StageConfig::check_parameters_every_steps,
                whole(whole_at_least(0)), "compare the weights of all ranks, by hash; 0: only at both ends",
                Effect::kNone)

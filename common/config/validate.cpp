@@ -289,6 +289,11 @@ void check_init(const Check& check) {
   if (needs_weights && init.head == "replace") {
     check.refuse("init.head", "'replace' in a stage that does not train", "keep");
   }
+  if (init.head_scale != 1 && init.head != "replace" && check.sound({"init.head", "init.head_scale"})) {
+    check.refuse("init.head_scale",
+                 fmt::format("{} with init.head {}", double_text(init.head_scale), init.head),
+                 "1, or init.head: replace");
+  }
 }
 
 void check_submodels(const Check& check) {

@@ -61,6 +61,7 @@ std::string line_of_progress(const StageView& stage, bool colour) {
   if (p.seconds_left >= 0) line += fmt::format("  {} left", format_duration(p.seconds_left));
   if (p.data_wait >= kSlowData)
     line += painted(fmt::format("  waits for data {:.0f} %", 100 * p.data_wait), "33", colour);
+  if (p.skipped_steps > 0) line += painted(fmt::format("  {} steps left out", p.skipped_steps), "33", colour);
   if (p.bad_samples > 0) line += painted(fmt::format("  {} bad images", p.bad_samples), "33", colour);
   return line;
 }
@@ -70,6 +71,8 @@ std::string line_of_end(const StageView& stage, bool colour) {
     std::string text =
         fmt::format("{} {:<10} {}", painted("✓", "32", colour), stage.name, format_duration(stage.seconds));
     if (stage.task == "classify") text += fmt::format(", {} steps", stage.progress.total_steps);
+    if (const double skipped = result(stage, "skipped_steps", 0); skipped > 0)
+      text += painted(fmt::format(", {:.0f} of them left out (not finite)", skipped), "33", colour);
     const double top1 = result(stage, "top1", -1);
     if (top1 >= 0) text += fmt::format(", top-1 {}", percent(top1));
     if (!stage.export_path.empty()) text += fmt::format(", {}", stage.export_path);

@@ -55,7 +55,7 @@ TEST(Protocol, EveryMessageComesBackEqual) {
   };
   check(Submit{.yaml = "name: x\nstages: []\n"});
   check(Stop{.now = true, .reason = "asked"});
-  check(Progress{.phase = "done", .step = 9, .val_top1 = 0.5, .bad_samples = 3});
+  check(Progress{.phase = "done", .step = 9, .val_top1 = 0.5, .bad_samples = 3, .skipped_steps = 2});
   check(Report{.uuid = "u", .attempt = 3, .generation = 7, .progress = {}, .metrics_addresses = {"h:1"}});
   check(Directive{.action = "stop", .generation = 7});
   check(AttemptView{.number = 1, .uuid = "u", .reason = "killed", .exit_code = 137});

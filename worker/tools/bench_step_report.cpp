@@ -86,7 +86,7 @@ std::string exchange_text(const config::StageConfig& stage, const StepMeasuremen
   return fmt::format(
       "reduction {}, {} of gradients {} the backward pass in buckets of {:g} MiB{}{}{}\n",
       name_of(config::kReductionNames, stage.reduction),
-      format_bytes(static_cast<double>(found.parameter_bytes)), exchange.overlap ? "during" : "after",
+      format_bytes(static_cast<double>(found.parameter_bytes)), found.overlaps ? "during" : "after",
       exchange.bucket_mib, exchange.compress == config::Compress::kBf16 ? ", as bf16" : "",
       exchange.error_feedback ? " with error feedback" : "",
       stage.sync_batchnorm > 1 ? fmt::format("; BatchNorm over {} ranks", stage.sync_batchnorm) : "");
@@ -163,7 +163,7 @@ nlohmann::json bench_step_json(const BenchStepOptions& options, const StepMeasur
            !found.exchanges
                ? nlohmann::json()
                : nlohmann::json{{"reduction", name_of(config::kReductionNames, stage.reduction)},
-                                {"overlap", stage.exchange.overlap},
+                                {"overlap", found.overlaps},
                                 {"bucket_mib", stage.exchange.bucket_mib},
                                 {"compress", name_of(config::kCompressNames, stage.exchange.compress)},
                                 {"error_feedback", stage.exchange.error_feedback}}},

@@ -16,6 +16,7 @@ namespace cosub::tools {
 struct StepMeasurements {
   std::int64_t world_size = 1, images_per_step = 0;
   bool exchanges = false;                   // gradients; or each rank trains for itself
+  bool overlaps = false;                    // during the backward pass
   std::int64_t parameter_bytes = 0;         // and as many of gradients, on every rank
   std::string device;                       // cpu, cuda:0
   std::vector<double> seconds;              // by step, of the slowest rank

@@ -1,5 +1,6 @@
 #include "worker/tools/measured_steps.h"
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <utility>
@@ -68,10 +69,11 @@ double MeasuredSteps::flops_per_step() const {
 StepMeasurements MeasuredSteps::finish(collective::Communicator& hosts) {
   if (ahead_) found_.losses.push_back(rig_.last().loss);
   found_.resident_after_last = resident_bytes();
-  found_.resident_peak = peak_resident_bytes();
+  found_.resident_peak = std::max(peak_resident_bytes(), found_.resident_after_first);
   found_.device_peak = device_peak_bytes(device_);
   found_.seconds = slowest(found_.seconds, hosts);
   found_.exchanges = found_.world_size > 1;
+  found_.overlaps = rig_.overlaps();
   found_.images_per_step *= hosts.world_size() / found_.world_size;
   found_.world_size = hosts.world_size();
   if (hosts.rank() != 0) return std::move(found_);

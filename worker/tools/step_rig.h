@@ -46,6 +46,7 @@ class StepRig {
   /// What every step trains on: images [B, C, S, S], targets [B, classes], one hot.
   const std::vector<data::Microbatch>& microbatches() const { return microbatches_; }
   std::int64_t images_per_step() const { return stage_.batch.global; }  // over all ranks
+  bool overlaps() const { return step_->overlaps(); }
   std::int64_t parameter_bytes() const;  // of which a step exchanges as many of gradients
   const config::StageConfig& stage() const { return stage_; }
   model::Backbone& model() { return *model_; }

@@ -50,6 +50,17 @@ std::string load_from_stage(const Job& job, model::Backbone& model, model::HeadP
 
 }  // namespace
 
+namespace {
+
+void scale_head(const model::Backbone& model, double scale) {
+  const at::NoGradGuard no_grad;
+  for (const auto& parameter : model.named_parameters()) {
+    if (parameter.key().starts_with(model.classifier() + ".")) at::Tensor(parameter.value()).mul_(scale);
+  }
+}
+
+}  // namespace
+
 bool has_initial_weights(const Job& job) {
   return !job.file.init_folder.empty() || !job.stage().init.weights_file.empty();
 }
@@ -57,6 +68,7 @@ bool has_initial_weights(const Job& job) {
 std::string load_initial_weights(const Job& job, model::Backbone& model) {
   const config::InitConfig& init = job.stage().init;
   model::HeadPolicy head = init.head == "replace" ? model::HeadPolicy::kReplace : model::HeadPolicy::kKeep;
+  if (head == model::HeadPolicy::kReplace) scale_head(model, init.head_scale);
   if (!job.file.init_folder.empty()) return load_from_stage(job, model, head);
   if (init.weights_file.empty()) return fmt::format("random, seed {}", job.file.seed);
   model::load_state(model, checkpoint::load_tensors(init.weights_file), head, init.weights_file.string());

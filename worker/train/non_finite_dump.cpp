@@ -38,14 +38,23 @@ std::optional<data::Microbatch> first_non_finite(TrainStep& step, data::TrainLoa
   return found;
 }
 
-/// Collective: whether this rank found the one with the lowest index of all ranks; false everywhere where
-/// there is none.
-bool is_lowest(collective::Communicator& communicator, const std::optional<data::Microbatch>& found) {
-  const std::vector<std::string> all = communicator.all_gather_text(found ? std::to_string(found->index) : "",
-                                                                    "the microbatches that are not finite");
-  return found && std::ranges::all_of(all, [&](const std::string& theirs) {
-           return theirs.empty() || found->index <= std::stoll(theirs);
-         });
+/// Collective: the lowest index that any rank found.
+std::optional<std::int64_t> lowest_of_all(collective::Communicator& communicator,
+                                          const std::optional<data::Microbatch>& found) {
+  std::optional<std::int64_t> lowest;
+  for (const std::string& theirs : communicator.all_gather_text(found ? std::to_string(found->index) : "",
+                                                                "the microbatches that are not finite")) {
+    if (!theirs.empty())
+      lowest = std::min(lowest.value_or(std::stoll(theirs)), std::int64_t{std::stoll(theirs)});
+  }
+  return lowest;
+}
+
+void tell_that_none_is(const NonFiniteStep& suspect) {
+  spdlog::warn(
+      "step {}: each microbatch is finite by itself, so none is written{}{}", suspect.number,
+      suspect.later_steps > 0 ? "; the weights are already those of a later step" : "",
+      suspect.job.stage().sync_batchnorm > 1 ? "; BatchNorm over several (sync_batchnorm) was not" : "");
 }
 
 void write_and_tell(const NonFiniteStep& suspect, const data::Microbatch& batch) {
@@ -85,7 +94,9 @@ void explain_non_finite(const NonFiniteStep& suspect) {
       suspect.step.set_lambda(suspect.lambda);
       found = first_non_finite(suspect.step, suspect.open_loader());
     });
-    if (is_lowest(suspect.job.communicator, found)) write_and_tell(suspect, *found);
+    const std::optional<std::int64_t> lowest = lowest_of_all(suspect.job.communicator, found);
+    if (!lowest && suspect.job.is_root()) tell_that_none_is(suspect);
+    if (found && found->index == lowest) write_and_tell(suspect, *found);
   });
 }
 

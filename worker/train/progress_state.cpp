@@ -71,6 +71,7 @@ nlohmann::json to_state(const TrainingProgress& progress, const config::StageFil
             {"images", progress.interval.images}}},
           {"images", progress.images},
           {"skipped_steps", progress.skipped_steps},
+          {"skipped_in_a_row", progress.skipped_in_a_row},
           {"bad_samples", progress.bad_samples},
           {"val_top1", progress.val_top1},
           {"val_step", progress.val_step},
@@ -97,6 +98,7 @@ TrainingProgress from_state(const nlohmann::json& state, const config::StageFile
                          .images = interval.at("images").get<std::int64_t>()};
     progress.images = state.at("images").get<std::int64_t>();
     progress.skipped_steps = state.value("skipped_steps", std::int64_t{0});
+    progress.skipped_in_a_row = state.value("skipped_in_a_row", std::int64_t{0});
     progress.bad_samples = state.at("bad_samples").get<std::set<std::int64_t>>();
     progress.val_top1 = state.at("val_top1").get<double>();
     progress.val_step = state.at("val_step").get<std::int64_t>();

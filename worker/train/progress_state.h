@@ -24,7 +24,8 @@ struct TrainingProgress {
   std::int64_t step = 0;  // optimizer steps done
   IntervalSums interval;
   std::int64_t images = 0;
-  std::int64_t skipped_steps = 0;      // that were not finite and left out
+  std::int64_t skipped_steps = 0;     // that were not finite and left out
+  std::int64_t skipped_in_a_row = 0;  // of them, the newest, with none between them or after them that counts
   std::set<std::int64_t> bad_samples;  // of the training set, that could not be decoded
   double val_top1 = -1;                // newest; -1: none yet
   std::int64_t val_step = -1;          // after which it was measured

@@ -117,11 +117,9 @@ std::optional<StepOutcome> TrainStep::checked(std::optional<StepOutcome> outcome
   if (!outcome || !outcome->skipped) return outcome;
   ++skipped_steps_;
   if (stage_.non_finite == config::NonFinite::kSkip) return outcome;
-  throw NonFiniteError(fmt::format(
-      "step {}: loss {} and gradient norm {}: training diverged. Nothing was updated. Try a lower "
-      "optimizer.lr, a longer schedule.warmup_epochs, or optimizer.clip_norm: 1; non_finite: skip "
-      "leaves single steps out.",
-      outcome->step, outcome->loss, outcome->gradient_norm));
+  throw NonFiniteError(
+      fmt::format("step {}: loss {} and gradient norm {}: training diverged, nothing was updated",
+                  outcome->step, outcome->loss, outcome->gradient_norm));
 }
 
 std::size_t TrainStep::num_own() const {
@@ -188,6 +186,8 @@ at::Tensor TrainStep::forward(const MicrobatchInputs& inputs) {
 
 bool TrainStep::is_finite(const data::Microbatch& batch) {
   parts_.model.train();
+  std::optional<SyncBatchNorm::Apart> apart;  // or one that is not finite makes all of its group so
+  if (sync_batch_norm_) apart.emplace(*sync_batch_norm_);
   forward(put(0, batch, {})).backward();
   return tail_[StepResults::kLoss].isfinite().item<bool>() && std::isfinite(global_norm(gradients_));
 }
@@ -209,10 +209,11 @@ void TrainStep::write_sums(const MicrobatchInputs& inputs, const at::Tensor& log
   const at::NoGradGuard no_grad;
   const std::int64_t images = inputs.targets.size(0);
   const std::int64_t views = logits.size(0) / images;
-  const at::Tensor wanted = inputs.targets.argmax(1).repeat({views});
+  // Of mixed images all classes are right that no other surpasses: with targets: binarize both.
+  const at::Tensor predicted = logits.detach().argmax(1).view({views, images}).t();
+  const at::Tensor correct = inputs.targets.gather(1, predicted).eq(inputs.targets.amax(1, /*keepdim=*/true));
   tail_[StepResults::kLoss].copy_(loss.detach());
-  tail_[StepResults::kCorrect].copy_(logits.detach().argmax(1).eq(wanted).sum().to(at::kFloat) /
-                                     static_cast<double>(views));
+  tail_[StepResults::kCorrect].copy_(correct.sum().to(at::kFloat) / static_cast<double>(views));
   tail_[StepResults::kImages].fill_(static_cast<double>(images));
   const std::pair<StepResults::Sum, MicrobatchInputs::Number> given[] = {
       {StepResults::kBadSamples, MicrobatchInputs::kBadSamples},

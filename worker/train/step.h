@@ -82,6 +82,8 @@ class TrainStep {
   /// between steps. Nothing but with exchange.error_feedback; as many on all ranks.
   std::vector<at::Tensor> kept() const { return reduction_->kept(); }
   collective::StridedRange own_microbatches() const { return own_; }
+  /// Whether gradients travel during the backward pass.
+  bool overlaps() const { return reduction_->overlaps(); }
   /// Seconds since the last call that gradients travelled, in the background or not.
   double take_exchange_seconds() { return reduction_->take_exchange_time().count(); }
 

@@ -40,11 +40,15 @@ SyncBatchNorm::SyncBatchNorm(model::BatchStatistics& layers, collective::Communi
                              std::int64_t group_size)
     : layers_(layers),
       group_(communicator.split(communicator.rank() / group_size, "groups of sync_batchnorm")) {
-  layers_.normalize_together([this](const at::Tensor& mine) { return gather(mine); });
+  connect();
 }
 
 SyncBatchNorm::~SyncBatchNorm() {
   layers_.normalize_together({});
+}
+
+void SyncBatchNorm::connect() {
+  layers_.normalize_together([this](const at::Tensor& mine) { return gather(mine); });
 }
 
 void SyncBatchNorm::begin(std::int64_t step, std::int64_t microbatch) {

@@ -25,10 +25,23 @@ class SyncBatchNorm {
   SyncBatchNorm(const SyncBatchNorm&) = delete;
   SyncBatchNorm& operator=(const SyncBatchNorm&) = delete;
 
+  /// While one lives, each microbatch is normalised by itself, without the group. Not collective.
+  class Apart {
+   public:
+    explicit Apart(SyncBatchNorm& group) : group_(group) { group_.layers_.normalize_together({}); }
+    ~Apart() { group_.connect(); }
+    Apart(const Apart&) = delete;
+    Apart& operator=(const Apart&) = delete;
+
+   private:
+    SyncBatchNorm& group_;
+  };
+
   void begin(std::int64_t step, std::int64_t microbatch);  // before a forward pass: what errors name
   collective::Communicator& group() { return *group_; }
 
  private:
+  void connect();
   at::Tensor gather(const at::Tensor& mine);
 
   model::BatchStatistics& layers_;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/collective/reduction/partition.h"
@@ -20,6 +22,36 @@
 #include "worker/train/sync_batch_norm.h"
 
 namespace cosub::train {
+namespace {
+
+/// Cosub without a branch that drops rows is twice the price for nothing.
+void warn_of_equal_submodels(const config::StageConfig& stage, const model::Backbone& model,
+                             std::int64_t images) {
+  const std::vector<double> scales = model::training_scales(model, images);  // 1 where every row is kept
+  if (!stage.cosub.enabled || std::ranges::any_of(scales, [](double scale) { return scale != 1; })) return;
+  spdlog::warn(
+      "cosub.enabled, but no block drops a row: both submodels are the whole model and learn the same. Raise "
+      "model.drop_rate ({:g}) or batch.micro ({}), or set cosub.enabled: false",
+      stage.model.drop_rate, images);
+}
+
+/// For as long as it lives.
+class LongerLimit {
+ public:
+  LongerLimit(collective::Communicator& communicator, std::chrono::milliseconds limit)
+      : communicator_(communicator), before_(communicator.limit()) {
+    communicator_.set_limit(std::max(before_, limit));
+  }
+  ~LongerLimit() { communicator_.set_limit(before_); }
+  LongerLimit(const LongerLimit&) = delete;
+  LongerLimit& operator=(const LongerLimit&) = delete;
+
+ private:
+  collective::Communicator& communicator_;
+  std::chrono::milliseconds before_;
+};
+
+}  // namespace
 
 Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::shared_ptr<const data::Source> val)
     : job_(job),
@@ -111,6 +143,7 @@ void Trainer::build_model() {
     if (job_.is_root()) {
       origin = load_initial_weights(job_, *model_);
       spdlog::info("drop rates\n{}", rates);
+      warn_of_equal_submodels(job_.stage(), *model_, plan_.micro);
     }
   });
   model_->to(job_.device);
@@ -163,11 +196,13 @@ ExitCode Trainer::run() {
   progress.total_steps = schedule_.total_steps();
   progress.val_top1 = progress_.val_top1;
   progress.bad_samples = static_cast<std::int64_t>(progress_.bad_samples.size());
+  progress.skipped_steps = progress_.skipped_steps;
   progress.epoch = static_cast<double>(progress_.step) / static_cast<double>(plan_.steps_per_epoch());
   job_.telemetry.set_progress(progress);
   set_current_step(progress_.step);
 
   bool complete = train();
+  if (complete) check_that_something_was_learned();
   if (checkpoint_step_ != progress_.step) commit_checkpoint();
   if (complete) finish();
   // Nobody leaves before rank 0 has committed: the end of one rank is the end of the job.
@@ -222,7 +257,10 @@ bool Trainer::train() {
       return false;
     }
     if (validation_due()) validate();
-    if (asked.checkpoint) commit_checkpoint();
+    // Inside a streak of steps that are left out none is written: whoever starts again meets the same streak
+    // from its beginning, and the checkpoints before it stay.
+    if (asked.checkpoint && progress_.skipped_in_a_row > 0) asked_.checkpoint = true;
+    if (asked.checkpoint && progress_.skipped_in_a_row == 0) commit_checkpoint();
     take_seconds();  // neither belongs to the next step
   }
 }
@@ -257,9 +295,11 @@ template <typename Get>
 std::optional<StepOutcome> Trainer::explained(Get&& get) {
   try {
     return get();
-  } catch (const NonFiniteError&) {
+  } catch (const NonFiniteError& error) {
     explain(progress_.step, /*later_steps=*/0);  // none changed anything
-    throw;
+    throw NonFiniteError(fmt::format(
+        "{}. With non_finite: skip the same run leaves such steps out, and goes on where it was. {}",
+        error.what(), ways_on()));
   }
 }
 
@@ -305,11 +345,35 @@ void Trainer::skipped(const StepOutcome& outcome) {
     spdlog::warn("step {}: loss {} and gradient norm {}: left out; {} so far", progress_.step, outcome.loss,
                  outcome.gradient_norm, progress_.skipped_steps);
   }
-  if (++skipped_in_a_row_ < kMostInARow) return;
+  if (++progress_.skipped_in_a_row < kMostInARow) return;
   throw NonFiniteError(
-      fmt::format("step {}: {} steps in a row were not finite, loss {}: training has diverged. Start again "
-                  "from an earlier checkpoint with a lower optimizer.lr",
-                  progress_.step, kMostInARow, outcome.loss));
+      fmt::format("step {}: {} steps in a row were not finite, loss {}: training has diverged. {}",
+                  progress_.step, kMostInARow, outcome.loss, ways_on()));
+}
+
+/// For errors. What decides a run's numbers cannot change in it.
+std::string Trainer::ways_on() const {
+  std::string text =
+      "A lower optimizer.lr, a longer schedule.warmup_epochs or optimizer.clip_norm: 1 make it another run: "
+      "give it "
+      "another name (--set name=...)";
+  if (checkpoint_step_ >= 0)
+    text += fmt::format("; its init.weights may be {}/model.safetensors", checkpoint_of(checkpoint_step_));
+  return text;
+}
+
+/// Few steps may all be left out without being too many in a row.
+void Trainer::check_that_something_was_learned() const {
+  if (progress_.skipped_in_a_row == 0) return;
+  if (progress_.skipped_in_a_row == progress_.step) {
+    throw NonFiniteError(
+        fmt::format("none of the {} steps was finite: nothing was learned. {}", progress_.step, ways_on()));
+  }
+  if (job_.is_root()) {
+    spdlog::warn(
+        "the last {} of {} steps were not finite and are left out: the weights are those before them",
+        progress_.skipped_in_a_row, progress_.step);
+  }
 }
 
 void Trainer::check_parameters() {
@@ -342,7 +406,7 @@ void Trainer::count(const StepOutcome& outcome, double seconds, double wait_seco
     job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kBetween});
   IntervalSums& interval = progress_.interval;
   if (!outcome.skipped) {
-    skipped_in_a_row_ = 0;
+    progress_.skipped_in_a_row = 0;
     ++interval.steps;
     interval.loss += outcome.loss;
     interval.correct += outcome.correct;
@@ -358,6 +422,7 @@ void Trainer::count(const StepOutcome& outcome, double seconds, double wait_seco
   progress.step = progress_.step;
   progress.epoch = static_cast<double>(progress_.step) / static_cast<double>(plan_.steps_per_epoch());
   progress.bad_samples = static_cast<std::int64_t>(progress_.bad_samples.size());
+  progress.skipped_steps = progress_.skipped_steps;
   // The first steps have no interval behind them: show what is known so far.
   if (progress.images_per_second == 0 && interval.steps > 0)
     progress.loss = interval.loss / static_cast<double>(interval.steps);
@@ -389,6 +454,7 @@ void Trainer::log_interval(const StepOutcome& outcome) {
                 .images_per_second = progress.images_per_second,
                 .data_wait = progress.data_wait,
                 .bad_samples = progress.bad_samples,
+                .skipped_steps = progress_.skipped_steps,
                 .val_top1 = progress_.val_top1});
   spdlog::info(
       "step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.3f}  lr {:.2e}  |g| {:.3f}  {:.0f} images/s  "
@@ -406,6 +472,7 @@ bool Trainer::checkpoint_due() const {
 
 void Trainer::commit_checkpoint() {
   job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kCheckpoint});
+  const LongerLimit limit(job_.communicator, job_.stage().checkpoint.timeout);
   checkpoint::Snapshot snapshot;
   add_kept(snapshot, job_.communicator, *state_, step_->kept());
   if (job_.is_root()) {
@@ -422,6 +489,8 @@ void Trainer::commit_checkpoint() {
     job_.telemetry.set_phase(phase);
     spdlog::info("checkpoint of step {} written", progress_.step);
   }
+  // The others wait here, with a limit of its own, and not in the exchange of the next step.
+  job_.communicator.meet(fmt::format("the checkpoint of step {}", progress_.step));
   last_checkpoint_ = Clock::now();
   checkpoint_step_ = progress_.step;
   job_.telemetry.checkpoint_done(checkpoint_step_);

@@ -57,6 +57,8 @@ class Trainer {
   std::optional<StepOutcome> explained(Get&& get);
   void explain(std::int64_t step, std::int64_t later_steps);
   void skipped(const StepOutcome& outcome);
+  std::string ways_on() const;
+  void check_that_something_was_learned() const;
   void check_parameters();
   void count(const StepOutcome& outcome, double seconds, double wait_seconds);
   double take_seconds();
@@ -90,7 +92,6 @@ class Trainer {
   TrainingProgress progress_;
   BadSamples bad_samples_;
   std::optional<data::BadShare> bad_share_;
-  std::int64_t skipped_in_a_row_ = 0;
   std::int64_t checkpoint_step_ = -1;
   Clock::time_point last_checkpoint_ = Clock::now();
   // Of this attempt's part of the interval.

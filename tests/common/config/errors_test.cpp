@@ -71,6 +71,28 @@ TEST(ConfigErrors, OfKeysThatTheChosenRuleDoesNotHave) {
       parse(optimizer("momentum: 0.9, nesterov: true")));  // their defaults, as a resolved file has them
 }
 
+/// A --set of the stage itself is no value that came along, whatever the stage's file says.
+TEST(ConfigErrors, OfKeysThatTheChosenRuleDoesNotHaveAreOfSetToo) {
+  const std::string yaml = with("      lr: 3e-3", "      name: adamw\n      lr: 3e-3");
+  EXPECT_THAT(
+      refusal(yaml, {"stages.0.optimizer.max_grad_norm=0.001"}),
+      HasSubstr("found '0.001' with name: adamw, which has no max_grad_norm; allowed: with name: lamb."));
+  EXPECT_THAT(refusal(yaml, {"stages.0.schedule.decay_epochs=3"}), HasSubstr("which has no decay_epochs"));
+}
+
+TEST(ConfigErrors, ARunsPrintedFormHasOnlyTheKeysOfItsRules) {
+  const std::string printed = to_yaml(parse(with("      lr: 3e-3", "      name: adamw\n      lr: 3e-3")));
+  EXPECT_THAT(printed, HasSubstr("beta2:"));
+  EXPECT_THAT(printed, Not(HasSubstr("max_grad_norm:")));
+  EXPECT_THAT(printed, Not(HasSubstr("decay_rate:")));
+}
+
+TEST(ConfigErrors, OfANewClassifiersScaleWithoutOne) {
+  EXPECT_THAT(
+      refusal(kValid, {"stages.0.init.head_scale=0.001"}),
+      HasSubstr("init.head_scale: found 0.001 with init.head keep; allowed: 1, or init.head: replace."));
+}
+
 TEST(ConfigErrors, LeaveOutWhatDefaultsHoldForAnotherRule) {
   const PipelineConfig pipeline = parse(with("      lr: 3e-3", "      name: adamw\n      lr: 3e-3"),
                                         {"defaults.optimizer.name=sgd", "defaults.optimizer.momentum=0.8",
@@ -226,14 +248,14 @@ TEST(ConfigErrors, NameBoundsOfEachKey) {
               HasSubstr("clip_norm: found '-1'; allowed: a number >= 0."));
   EXPECT_THAT(stage("checkpoint: {keep: 0}"),
               HasSubstr("checkpoint.keep: found '0'; allowed: a whole number >= 1."));
-  EXPECT_THAT(stage("threads: 0"), HasSubstr("threads: found '0'; allowed: a whole number >= 1."));
+  EXPECT_THAT(stage("threads: 0"), HasSubstr("threads: found '0'; allowed: a whole number from 1 to 1024."));
   EXPECT_THAT(stage("checkpoint: {every: 10 min}"),
               HasSubstr("checkpoint.every: found '10 min'; allowed: a duration"));
   EXPECT_THAT(refusal(with("channels: 1", "channels: 2")),
               HasSubstr("channels: found '2'; allowed: 1 or 3."));
   EXPECT_THAT(refusal(with("image_size: 28", "drop_rate: 1")), HasSubstr("drop_rate: found '1'"));
   EXPECT_THAT(refusal(with("epochs: 3", "epochs: 0")),
-              HasSubstr("schedule.epochs: found '0'; allowed: a number > 0."));
+              HasSubstr("schedule.epochs: found '0'; allowed: a number > 0 and <= 1000000."));
   EXPECT_THAT(refusal(with("std: [0.353]", "std: [0]")), HasSubstr("defaults.data.std[0]: found '0'"));
 }
 

@@ -22,7 +22,7 @@ StageConfig unusual_stage() {
   StageConfig stage;
   stage.name = "odd_one.2";
   stage.after = {"first", "true"};
-  stage.init = {"first", "", "model", "replace"};
+  stage.init = {"first", "", "model", "replace", 0.001};
   stage.model = {"resnet18", 7,    1, 29, 1.0 / 3, DropRateRule::kLinear, StochasticDepth::kBernoulli,
                  true,       true, {}};
   stage.model.arch = {{"patch_size", 7},
@@ -77,7 +77,7 @@ StageConfig unusual_stage() {
   stage.batch = {96, 32};
   stage.ema = 0.99996;
   stage.ema_warmup = false;
-  stage.checkpoint = {milliseconds(1234), 17, 9};
+  stage.checkpoint = {milliseconds(1234), 17, 9, milliseconds(99)};
   stage.reduction = Reduction::kFast;
   stage.exchange = {false, 2.5, Compress::kBf16, true};
   stage.precision = Precision::kBf16;

@@ -1,6 +1,6 @@
-// Every training stage of configs/imagenet: loaded as it stands, then two steps of it on generated
-// photographs, with its optimizer, schedule, augmentation, loss and precision, at the recipe's image size;
-// only batch, depth and length are made small.
+// Every training stage of configs/imagenet: loaded as it stands, then two steps of it, from the stage before
+// where it says so, on generated photographs, with its optimizer, schedule, augmentation, loss and precision,
+// at the recipe's image size; only batch, depth and length are made small.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -64,12 +64,13 @@ class Recipe : public ::testing::TestWithParam<std::filesystem::path> {
     stage.data.train = {.folder = photographs};
     stage.data.val = {};
     stage.data.loader_threads = 1;
-    stage.init = {};
+    const std::filesystem::path init_folder = stage.init.stage.empty() ? "" : folder_ / stage.init.stage;
+    if (init_folder.empty()) stage.init = {};  // weights that nobody has here
     stage.threads = 2;
     stage.device = "cpu";
     stage.log_every_steps = 1;
     write_photographs(photographs, 2 * stage.batch.global);
-    return {pipeline.name, pipeline.seed, folder_ / stage.name, {}, stage};
+    return {pipeline.name, pipeline.seed, folder_ / stage.name, init_folder, stage};
   }
 
   static std::vector<double> losses(const std::filesystem::path& csv) {

@@ -65,6 +65,8 @@ TrainingProgress some_progress() {
   progress.interval = {.steps = 2, .loss = 1.0 / 3, .correct = 20.5, .images = 128};
   progress.val_top1 = 0.1 + 0.2;
   progress.seconds = 12.75;
+  progress.skipped_steps = 5;
+  progress.skipped_in_a_row = 3;
   return progress;
 }
 
@@ -76,6 +78,8 @@ TEST(ProgressState, ComesBackBitForBit) {
   EXPECT_EQ(back.interval.correct, 20.5);
   EXPECT_EQ(back.val_top1, 0.1 + 0.2);
   EXPECT_EQ(back.seconds, 12.75);
+  EXPECT_EQ(back.skipped_steps, 5);
+  EXPECT_EQ(back.skipped_in_a_row, 3);
 }
 
 std::string refusal(const nlohmann::json& state, const config::StageFile& file,
@@ -117,6 +121,7 @@ TEST(ProgressState, DoesNotMindWhatChangesNoNumber) {
   other.stage.log_every_steps = 1;
   other.stage.checkpoint.keep = 9;
   other.stage.data.max_bad_share = 0.5;
+  other.stage.non_finite = config::NonFinite::kSkip;
   EXPECT_EQ(refusal(state, other), "accepted");
 }
 

@@ -90,6 +90,22 @@ TEST_F(Step, GivesTheGradientOfTheMeanOverTheGlobalBatch) {
   }
 }
 
+/// As `targets: binarize` leaves them: both classes of a mixed image are right.
+TEST_F(Step, CountsEveryLargestClassOfATargetAsCorrect) {
+  for (data::Microbatch& batch : batches_) batch.targets = at::ones({4, 4});
+  TrainStep step = make_step();
+  EXPECT_EQ(run(step, 0).correct, 16);
+  for (data::Microbatch& batch : batches_)
+    batch.targets = at::tensor({0.1f, 1.0f, 1.0f, 0.1f}).repeat({4, 1});
+  double wanted = 0;
+  for (const data::Microbatch& batch : batches_) {
+    model_->seam().begin({.kind = model::Pass::Kind::kFull, .images = 4});
+    const at::Tensor predicted = model_->forward(batch.images).argmax(1);
+    wanted += predicted.eq(1).logical_or(predicted.eq(2)).sum().item<double>();
+  }
+  EXPECT_EQ(run(step, 0).correct, wanted);
+}
+
 TEST_F(Step, ClipsWhatItReportsUnclipped) {
   stage_.optimizer.clip_norm = 0.01;
   TrainStep step = make_step();

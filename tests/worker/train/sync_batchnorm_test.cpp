@@ -151,6 +151,36 @@ TEST_F(SyncBatchnorm, GivesTheSameBitsWhenBranchesAreComputedAgain) {
   EXPECT_TRUE(at::equal(again.values, once.values));
 }
 
+/// To find the microbatch at fault, each is looked at without the others of its group.
+TEST_F(SyncBatchnorm, AMicrobatchThatIsNotFiniteDoesNotMakeItsNeighboursSo) {
+  const config::StageConfig plain = plain_stage();
+  const auto model = model::create(plain.model, 5);
+  FlatState state(*model);
+  const auto optimizer = make_optimizer(plain.optimizer, state);
+  PhaseClock clock;
+  TrainStep step({.model = *model,
+                  .state = state,
+                  .optimizer = *optimizer,
+                  .ema = nullptr,
+                  .communicator = world(),
+                  .clock = clock},
+                 plain, 1);
+  const bool is_at_fault = world().rank() % 2 == 1;
+  data::Microbatch batch{.step = 0,
+                         .index = world().rank(),
+                         .images = at::arange(4 * 28 * 28, at::kFloat).sin().view({4, 1, 28, 28}),
+                         .targets = at::eye(4)};
+  if (is_at_fault) batch.images[0].fill_(std::numeric_limits<float>::infinity());
+  EXPECT_EQ(step.is_finite(batch), !is_at_fault);
+  // And they are a group again.
+  batch.index = step.own_microbatches().begin - step.own_microbatches().stride;
+  const auto next = [&] {
+    batch.index += step.own_microbatches().stride;
+    return batch;
+  };
+  EXPECT_THROW(step.run(0, next, /*learning_rate=*/0.0, {}), NonFiniteError);
+}
+
 TEST_F(SyncBatchnorm, GivesTheSameBitsOnOnePairAndOnTwo) {
   const std::string of_pair = run(stage(shared(*pair_) / "pair"), *pair_);
   EXPECT_EQ(run(stage(shared(world()) / "world"), world()), of_pair);

@@ -1,7 +1,12 @@
 // The same stage on any number of ranks: run under mpirun with 1, 2 and 3 ranks. Each rank first runs the
 // stage alone, in this process, then all run it together, and both must give the same bits.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <thread>
 
 #include "common/error.h"
 #include "tests/support/temporary_folder.h"
@@ -169,6 +174,55 @@ TEST_F(TrainerRanks, OnAnotherNumberOfRanksTheSumOfWhatRoundingLostIsKept) {
   at::Tensor wanted = at::zeros_like(same);
   for (std::int64_t r = 0; rank == 0 && r <= world_size; ++r) wanted += numbers(r % world_size);
   EXPECT_TRUE(of_parameters(other).equal(of_parameters(wanted)));
+}
+
+TEST_F(TrainerRanks, CompareTheirParametersAtTheStartAndAsOftenAsAsked) {
+  if (world().world_size() == 1) return;  // nobody to differ from
+  const bool is_last = world().rank() == world().world_size() - 1;
+  config::StageFile file = stage(shared() / "differs", testing::toy_vit());
+  file.stage.check_parameters_every_steps = 3;
+  {
+    testing::ToyJob job(file, world());
+    Trainer trainer = job.trainer();
+    if (is_last) trainer.state().values().narrow(0, 0, 1).add_(1);
+    try {
+      trainer.run();
+      ADD_FAILURE() << "no error";
+    } catch (const AgreedError& error) {
+      EXPECT_THAT(error.what(), ::testing::HasSubstr("the hash of the parameters after step 3"));
+    }
+  }
+  testing::ToyJob job(file, world());
+  if (is_last) ++job.job.stream;  // another random start
+  try {
+    job.trainer();
+    ADD_FAILURE() << "no error";
+  } catch (const AgreedError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("the hash of the parameters at the start"));
+  }
+}
+
+/// Rank 0's storage answers later than any rank may wait in a step.
+TEST_F(TrainerRanks, WaitLongerForACheckpointThanInAStep) {
+  const std::chrono::milliseconds usual = world().limit(), short_limit(3000);
+  config::StageFile file = stage(shared() / "slow", testing::toy_vit());
+  file.stage.checkpoint.every_steps = 2;
+  std::jthread storage;
+  if (world().rank() == 0) {
+    std::filesystem::create_directories(file.stage_folder);
+    const std::filesystem::path fence = file.stage_folder / "fence";  // read before anything is written
+    ASSERT_EQ(mkfifo(fence.c_str(), 0600), 0);
+    storage = std::jthread([fence, short_limit] {
+      const int pipe = open(fence.c_str(), O_WRONLY);  // waits for the reader
+      std::filesystem::remove(fence);                  // later readers find none
+      std::this_thread::sleep_for(short_limit * 3 / 2);
+      EXPECT_EQ(write(pipe, "0\n", 2), 2);
+      close(pipe);
+    });
+  }
+  world().set_limit(short_limit);
+  EXPECT_EQ(run(file, world()).first, ExitCode::kDone);
+  world().set_limit(usual);
 }
 
 TEST_F(TrainerRanks, OneOfThemWritesTheMicrobatchThatIsNotFinite) {

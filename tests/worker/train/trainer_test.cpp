@@ -336,6 +336,116 @@ TEST_F(TrainerTest, GivesUpWhenSkippingDoesNotHelp) {
   }
 }
 
+/// Diverges with its second step.
+config::StageFile diverging(config::StageFile file) {
+  file.stage.optimizer.lr = 1e30;
+  file.stage.optimizer.clip_norm = 0;
+  file.stage.schedule.warmup_epochs = 0;
+  return file;
+}
+
+TEST_F(TrainerTest, TellsHowARunThatDivergedGoesOn) {
+  config::StageFile file = diverging(stage("told", testing::toy_vit(), 9));
+  file.stage.checkpoint.every_steps = 1;
+  try {
+    run(file);
+    FAIL() << "no NonFiniteError";
+  } catch (const NonFiniteError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("With non_finite: skip the same run leaves such steps out"));
+    EXPECT_THAT(error.what(),
+                HasSubstr("another run: give it another name (--set name=...); its init.weights may be " +
+                          (file.stage_folder / "checkpoints/step-000000001/model.safetensors").string()));
+  }
+  // As it says: the same run, from its newest checkpoint.
+  file.stage.non_finite = config::NonFinite::kSkip;
+  try {
+    run(file);
+    FAIL() << "no NonFiniteError";
+  } catch (const NonFiniteError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("step 20: 20 steps in a row"));
+  }
+}
+
+/// However often the stage is started again.
+TEST_F(TrainerTest, CountsStepsLeftOutInARowOverRestarts) {
+  config::StageFile file = diverging(stage("restarted", testing::toy_vit(), 9));
+  file.stage.non_finite = config::NonFinite::kSkip;
+  for (int step = 1; step <= 12; ++step) {
+    request_stop();
+    EXPECT_EQ(run(file).code, ExitCode::kInterrupted);
+    clear_stop();
+  }
+  try {
+    run(file);
+    FAIL() << "no NonFiniteError";
+  } catch (const NonFiniteError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("step 20: 20 steps in a row"));
+  }
+}
+
+TEST_F(TrainerTest, WritesNoCheckpointWhileStepsAreLeftOut) {
+  config::StageFile file = diverging(stage("streak", testing::toy_vit(), 9));
+  file.stage.non_finite = config::NonFinite::kSkip;
+  file.stage.checkpoint.every_steps = 4;
+  EXPECT_THROW(run(file), NonFiniteError);
+  EXPECT_FALSE(std::filesystem::exists(file.stage_folder / "checkpoints"));
+}
+
+TEST_F(TrainerTest, ThatLearnedNothingIsNoSuccess) {
+  config::StageFile file = stage("nothing", testing::toy_vit(), 1);
+  file.stage.data.std = {1e-45};  // pixels become infinite
+  file.stage.non_finite = config::NonFinite::kSkip;
+  try {
+    run(file);
+    FAIL() << "no NonFiniteError";
+  } catch (const NonFiniteError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("none of the 6 steps was finite"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(file.stage_folder / "result.json"));
+}
+
+TEST_F(TrainerTest, FollowsTheScheduleOfTheLearningRate) {
+  config::StageFile file = stage("rates", testing::toy_vit(), 2);
+  file.stage.log_every_steps = 1;
+  file.stage.schedule.warmup_lr = 1e-4;
+  file.stage.schedule.min_lr = 1e-5;
+  run(file);
+  const std::vector<double> rates = column(file.stage_folder / "metrics.csv", 4);
+  const Schedule schedule(file.stage.schedule, file.stage.optimizer.lr, 6);
+  ASSERT_EQ(rates.size(), 12u);
+  for (std::size_t step = 0; step < rates.size(); ++step)
+    EXPECT_NEAR(rates[step], schedule.learning_rate(static_cast<std::int64_t>(step)), 1e-9) << step;
+}
+
+/// Each of them changes the run, or it would not have arrived in the steps.
+TEST_F(TrainerTest, HandsLambdaAndLayerDecayToItsSteps) {
+  const std::string plain = run(stage("plain", testing::toy_vit(), 1)).hash;
+  config::StageFile warm = stage("warm", testing::toy_vit(), 1);
+  warm.stage.cosub.lambda_warmup_epochs = 0.5;
+  EXPECT_NE(run(warm).hash, plain);
+  config::StageFile decayed = stage("decayed", testing::toy_vit(), 1);
+  decayed.stage.optimizer.layer_decay = 0.5;
+  EXPECT_NE(run(decayed).hash, plain);
+}
+
+TEST_F(TrainerTest, ScalesANewClassifierAsAsked) {
+  config::StageFile first = stage("first", testing::toy_vit(), 1);
+  run(first);
+  const auto head_of = [&](const std::string& name, double scale) {
+    config::StageFile file = stage(name, testing::toy_vit(), 1);
+    file.init_folder = first.stage_folder;
+    file.stage.init = {.stage = "first", .weights = "model", .head = "replace", .head_scale = scale};
+    testing::ToyJob job(file, alone_);
+    Trainer trainer = job.trainer();
+    for (const Slot& slot : trainer.state().parameters())
+      if (slot.name == "head.weight") return FlatState::view(trainer.state().values(), slot).clone();
+    throw std::logic_error("no head.weight");
+  };
+  const at::Tensor whole = head_of("whole", 1), scaled = head_of("scaled", 0.001);
+  EXPECT_GT(whole.norm().item<double>(), 0);
+  EXPECT_TRUE(scaled.equal(whole * 0.001));
+}
+
 TEST_F(TrainerTest, RefusesABatchLargerThanTheTrainingSet) {
   config::StageFile file = stage("large", testing::toy_vit(), 1);
   file.stage.batch = {.global = 128, .micro = 16};

@@ -92,8 +92,15 @@ StepReduction::StepReduction(Communicator& communicator, Communicator* group, Re
             options_.tensor) {
   const StridedRange owned = owned_by(communicator, group, options_.num_microbatches);
   const bool on_cpu = options_.tensor.device().is_cpu();
-  const bool beside =
-      options_.overlap && communicator.world_size() > 1 && (!on_cpu || communicator.concurrent());
+  const bool wants_beside = options_.overlap && communicator.world_size() > 1;
+  const bool beside = wants_beside && (!on_cpu || communicator.concurrent());
+  if (wants_beside && !beside && communicator.rank() == 0) {
+    spdlog::warn(
+        "exchange.overlap: this MPI lets one thread at a time call it (no MPI_THREAD_MULTIPLE), so gradients "
+        "travel after the backward pass instead of during it. Build with an MPI that lets several, as "
+        "Debian's "
+        "Open MPI does, or set exchange.overlap: false");
+  }
   if (beside) {
     own_communicator_ = communicator.split(0, "the exchange of gradients");
     if (group != nullptr) own_group_ = group->split(0, "the exchange of gradients within groups");
