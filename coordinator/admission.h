@@ -21,7 +21,9 @@ class Refusal : public Error {
 };
 
 /// `known` is what the coordinator has under that name, or nullptr. Refusal 400 for a pipeline that is wrong
-/// in itself, 409 for one that contradicts what is there.
+/// in itself, 409 for one that contradicts what is there: settings that decide the numbers may change only of
+/// stages that have neither a checkpoint nor a result, and of which no attempt runs; these begin anew, what
+/// is known of the others stays.
 PipelineState admit(const config::PipelineConfig& config, const std::string& yaml, const PipelineState* known,
                     const launcher::Backend& backend);
 

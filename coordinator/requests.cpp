@@ -46,7 +46,6 @@ protocol::PipelineView Supervisor::submit(const std::string& yaml) {
                         fmt::format("# cosub {}; identity {}\n{}", kVersion, next.identity, yaml));
   spdlog::info("{}: {} in {}", config.name, known == nullptr ? "submitted" : "submitted again",
                next.folder.string());
-  if (known != nullptr && known->identity != next.identity) store_.remove(next.name);
   commit(std::move(next));
   return view(config.name);
 }

@@ -97,6 +97,13 @@ std::int64_t newest_checkpoint(const StageFolder& stage) {
   return newest;
 }
 
+bool has_checkpoints(const StageFolder& stage) {
+  bool found = false;
+  for_each_entry(stage.checkpoints(),
+                 [&](const std::string& name) { found = found || name.starts_with("step-"); });
+  return found;
+}
+
 std::int64_t highest_attempt(const StageFolder& stage) {
   std::int64_t highest = read_fence(stage);
   for_each_entry(stage.attempts(),

@@ -30,6 +30,9 @@ void write_results(const PipelineState& pipeline);  // atomically
 /// The step of the newest committed checkpoint by its name (step-000012000); -1 where there is none.
 std::int64_t newest_checkpoint(const StageFolder& stage);
 
+/// Whether the stage has any, damaged ones that were set aside included: it never starts from zero then.
+bool has_checkpoints(const StageFolder& stage);
+
 /// The highest attempt that left a trace in the stage's folder (attempts/N or the fence); 0 where there is
 /// none.
 std::int64_t highest_attempt(const StageFolder& stage);

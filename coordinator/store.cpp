@@ -148,6 +148,7 @@ void Store::save(const PipelineState& pipeline) {
       " goal = excluded.goal, goal_reason = excluded.goal_reason",
       {pipeline.name, pipeline.folder.string(), pipeline.yaml, pipeline.identity, to_string(pipeline.goal),
        pipeline.goal_reason});
+  database_.run("DELETE FROM stages WHERE pipeline = ?", {pipeline.name});
   std::int64_t position = 0;
   for (const StageState& stage : pipeline.stages) {
     write_stage(pipeline.name, position++, stage);

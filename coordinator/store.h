@@ -26,7 +26,8 @@ class Store {
   /// All pipelines in the order of their submission. `config` is left empty: the caller parses `yaml`.
   std::vector<PipelineState> load();
 
-  void save(const PipelineState& pipeline);  // all of it
+  /// All of it: stages and attempts that it no longer has are gone.
+  void save(const PipelineState& pipeline);
   /// The stage and its last attempt; the pipeline's own row stays.
   void save_stage(const std::string& pipeline, const StageState& stage);
   void remove(const std::string& pipeline);

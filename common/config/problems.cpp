@@ -56,8 +56,7 @@ void Problems::refuse(const Tree& node, const std::string& allowed, const std::s
   add(node.place, node.path, fmt::format("found {}; allowed: {}.{}", shown(node), allowed, hint));
 }
 
-void Problems::throw_if_any() const {
-  if (problems_.empty()) return;
+std::string Problems::text() const {
   std::vector<Problem> sorted = problems_;
   const auto key = [](const Problem& problem) {
     static const Source kNone;
@@ -69,7 +68,11 @@ void Problems::throw_if_any() const {
                    [&](const Problem& a, const Problem& b) { return key(a) < key(b); });
   std::string message;
   for (const Problem& problem : sorted) message += (message.empty() ? "" : "\n") + problem.text;
-  throw ConfigError(message);
+  return message;
+}
+
+void Problems::throw_if_any() const {
+  if (!problems_.empty()) throw ConfigError(text());
 }
 
 }  // namespace cosub::config

@@ -22,7 +22,9 @@ class Problems {
   bool concerns(const std::string& path) const { return paths_.count(path) > 0; }
   bool empty() const { return problems_.empty(); }
 
-  /// One ConfigError with all problems, one a line, by file and line; nothing where there are none.
+  /// All problems, one a line, by file and line; "" where there are none.
+  std::string text() const;
+  /// One ConfigError with that text; nothing where there are none.
   void throw_if_any() const;
 
  private:

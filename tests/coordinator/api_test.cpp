@@ -110,6 +110,7 @@ TEST_F(ApiTest, TakesTheSamePipelineTwiceAndAnotherOneNot) {
   EXPECT_EQ(client().post("/v1/pipelines", submission()).status, 200);
   EXPECT_EQ(client().post("/v1/pipelines", submission()).status, 200);
   EXPECT_EQ(json::parse(client().get("/v1/pipelines").body).size(), 1u);
+  tick();
   const http::Result other = client().post("/v1/pipelines", submission(5e-3));
   EXPECT_EQ(other.status, 409);
   EXPECT_THAT(error_of(other), HasSubstr("--set name="));

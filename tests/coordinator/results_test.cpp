@@ -67,6 +67,16 @@ TEST(Results, NameADamagedFile) {
   }
 }
 
+TEST(RunFolder, KnowsDamagedCheckpointsForCheckpointsAndHalfOnesNot) {
+  TemporaryFolder folder;
+  const StageFolder stage{folder.path()};
+  EXPECT_FALSE(has_checkpoints(stage));
+  std::filesystem::create_directories(stage.checkpoints() / ".step-000000300.attempt-2");
+  EXPECT_FALSE(has_checkpoints(stage));
+  std::filesystem::create_directories(stage.checkpoints() / "step-000000400.damaged-1");
+  EXPECT_TRUE(has_checkpoints(stage));
+}
+
 TEST(RunFolder, TellsTheNewestCheckpointAndTheHighestAttempt) {
   TemporaryFolder folder;
   const StageFolder stage{folder.path()};

@@ -109,6 +109,21 @@ TEST_F(StoreTest, SavingOneStageKeepsItsPlaceAndTheOthers) {
   EXPECT_EQ(loaded.stages[2].attempts.at(0).status, AttemptStatus::kIntended);
 }
 
+TEST_F(StoreTest, KeepsNothingOfAStageThatIsNoLongerThere) {
+  Store store(file);
+  PipelineState pipeline = eventful();
+  store.save(pipeline);
+  std::swap(pipeline.stages[0], pipeline.stages[1]);
+  pipeline.stages[0].attempts.clear();
+  pipeline.stages.pop_back();
+  store.save(pipeline);
+  const PipelineState loaded = store.load().at(0);
+  ASSERT_EQ(loaded.stages.size(), pipeline.stages.size());
+  EXPECT_EQ(loaded.stages[0].name, pipeline.stages[0].name);
+  EXPECT_TRUE(loaded.stages[0].attempts.empty());
+  EXPECT_EQ(loaded.stages[1].attempts.size(), pipeline.stages[1].attempts.size());
+}
+
 TEST_F(StoreTest, RemovesAPipelineWithAllThatBelongsToIt) {
   Store store(file);
   store.save(eventful());

@@ -18,6 +18,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class SupervisorTest : public ::testing::Test {
  protected:
@@ -42,6 +43,26 @@ class SupervisorTest : public ::testing::Test {
   }
   void all_jobs(Fate fate) {
     rig.cluster.fate = [fate](const FakeJob&) { return fate; };
+  }
+  std::string yaml() { return pipeline_yaml(rig.folder / "runs"); }
+  static std::string replaced(std::string text, const std::string& from, const std::string& to) {
+    const std::size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return text.replace(at, from.size(), to);
+  }
+  static std::string with_submodel(const std::string& yaml) {
+    return replaced(yaml, "init: {stage: finetune}",
+                    "init: {stage: finetune}, submodels: [{name: even, keep: even}]");
+  }
+  /// Of a submission that contradicts what is there; "" where it does not.
+  std::string refusal_of(const std::string& yaml) {
+    try {
+      rig.supervisor->submit(yaml);
+      return "";
+    } catch (const Refusal& refusal) {
+      EXPECT_EQ(refusal.status(), 409);
+      return refusal.what();
+    }
   }
   static Fate exits(int code, const std::string& reason, bool outside = false) {
     return {Fate::kExits, {code, reason, 1, outside, 5, 1.5}};
@@ -187,15 +208,120 @@ TEST_F(SupervisorTest, LeavesASucceededPipelineAloneUnlessItsFilesAreGone) {
   EXPECT_EQ(rig.cluster.starts, 4);
 }
 
-TEST_F(SupervisorTest, RefusesAnotherPipelineUnderTheSameName) {
+TEST_F(SupervisorTest, RefusesAnotherPipelineUnderTheSameNameAndSaysWhatDiffers) {
   rig.submit();
-  try {
-    rig.supervisor->submit(pipeline_yaml(rig.folder / "runs", "{ranks: 2}", 5e-3));
-    FAIL();
-  } catch (const Refusal& refusal) {
-    EXPECT_EQ(refusal.status(), 409);
-    EXPECT_THAT(refusal.what(), AllOf(HasSubstr("--set name="), HasSubstr("remove the folder")));
-  }
+  ASSERT_TRUE(rig.reaches("succeeded"));
+  EXPECT_THAT(refusal_of(pipeline_yaml(rig.folder / "runs", "{ranks: 2}", 5e-3)),
+              AllOf(HasSubstr("\n  stages.pretrain.optimizer.lr: 0.001, now 0.005\n"),
+                    HasSubstr("Stage pretrain has a result"), HasSubstr("--set name="),
+                    HasSubstr("remove the folder"), Not(HasSubstr("weights"))));
+  EXPECT_THAT(refusal_of(replaced(yaml(), "seed: 0", "seed: 1")), HasSubstr("seed: 0, now 1"));
+}
+
+TEST_F(SupervisorTest, NamesFiveDifferencesAndCountsTheOthers) {
+  rig.submit();
+  ASSERT_TRUE(rig.reaches("succeeded"));
+  const std::string message =
+      refusal_of(replaced(yaml(), "optimizer: {lr: 0.001000}",
+                          "optimizer: {lr: 1, weight_decay: 0, beta1: 0.1, beta2: 0.2, eps: 1, clip_norm: 1, "
+                          "layer_decay: 0.5}"));
+  EXPECT_THAT(message, AllOf(HasSubstr("optimizer.eps: 0, now 1"), HasSubstr("\n  and 2 more\n")));
+  EXPECT_THAT(message, Not(HasSubstr("clip_norm")));
+}
+
+TEST_F(SupervisorTest, NamesTheWeightsThatAreThereToBeginWith) {
+  rig.cluster.fate = [](const FakeJob& job) {
+    return job.stage == "pretrain" ? Fate{Fate::kCompletes} : exits(78, "stem_widht");
+  };
+  rig.submit();
+  ASSERT_TRUE(rig.reaches("failed"));
+  for (const char* step : {"step-000000100", "step-000000200"})
+    std::filesystem::create_directories(rig.stage_folder("pretrain").checkpoints() / step);
+  std::filesystem::create_directories(rig.stage_folder("finetune").checkpoints() /
+                                      "step-000000001.damaged-1");
+  const std::string changed = replaced(yaml(), "{stage: pretrain}", "{stage: pretrain, head: replace}");
+  const std::filesystem::path newest = rig.stage_folder("pretrain").checkpoints() / "step-000000200";
+  EXPECT_THAT(refusal_of(changed),
+              AllOf(HasSubstr("Stage finetune has a checkpoint"),
+                    HasSubstr("init: {weights: " + (newest / "model.safetensors").string() + "}")));
+  std::ofstream(newest / "ema.safetensors").close();
+  EXPECT_THAT(refusal_of(changed), HasSubstr((newest / "ema.safetensors").string()));
+}
+
+TEST_F(SupervisorTest, TakesOnAChangeOfAStageThatFailedAtItsStart) {
+  rig.cluster.fate = [](const FakeJob& job) {
+    return job.stage == "evaluate" ? exits(78, "no such blocks") : Fate{Fate::kCompletes};
+  };
+  rig.submit();
+  ASSERT_TRUE(rig.reaches("failed"));
+  const std::string changed = with_submodel(yaml());
+  const auto view = rig.supervisor->submit(changed);
+  EXPECT_EQ(view.state, "running");
+  EXPECT_EQ(view.stages[0].state, "succeeded");
+  EXPECT_EQ(view.stages[1].state, "succeeded");
+  EXPECT_EQ(view.stages[2].state, "waiting");
+  EXPECT_THAT(view.stages[2].attempts, IsEmpty());
+  rig.restart();
+  all_jobs({Fate::kCompletes});
+  ASSERT_TRUE(rig.reaches("succeeded"));
+  EXPECT_EQ(rig.cluster.starts, 4);
+  EXPECT_EQ(rig.view().stages[2].attempts.at(0).number, 2);
+  rig.restart();
+  rig.supervisor->submit(changed);
+  EXPECT_EQ(rig.view().state, "succeeded");
+  EXPECT_THAT(refusal_of(yaml()), HasSubstr("Stage evaluate has a result"));
+}
+
+TEST_F(SupervisorTest, TakesOnAChangeOfALaterStageWhileAnEarlierOneRuns) {
+  all_jobs({Fate::kGoesOn});
+  rig.submit();
+  rig.tick();
+  rig.supervisor->submit(with_submodel(yaml()));
+  EXPECT_EQ(rig.view().stages[0].state, "running");
+  rig.restart();
+  rig.tick();
+  EXPECT_EQ(rig.view().stages[0].attempts.size(), 1u);
+  EXPECT_EQ(rig.cluster.starts, 1);
+  EXPECT_THAT(refusal_of(pipeline_yaml(rig.folder / "runs", "{ranks: 2}", 5e-3)),
+              HasSubstr("Stage pretrain has a running attempt (1)"));
+}
+
+TEST_F(SupervisorTest, RefusesAChangeOfAStageWhoseHeirsHaveResults) {
+  rig.submit();
+  ASSERT_TRUE(rig.reaches("succeeded"));
+  std::filesystem::remove_all(rig.stage_folder("pretrain").root);
+  EXPECT_THAT(refusal_of(pipeline_yaml(rig.folder / "runs", "{ranks: 2}", 5e-3)),
+              HasSubstr("Stage finetune has a result"));
+  std::filesystem::remove_all(rig.stage_folder("finetune").root);
+  std::filesystem::remove_all(rig.stage_folder("evaluate").root);
+  EXPECT_EQ(refusal_of(pipeline_yaml(rig.folder / "runs", "{ranks: 2}", 5e-3)), "");
+}
+
+TEST_F(SupervisorTest, RunsAStageThatWasAddedAndForgetsOneThatWasTakenOut) {
+  rig.cluster.fate = [](const FakeJob& job) {
+    return job.stage == "evaluate" ? exits(78, "no such blocks") : Fate{Fate::kCompletes};
+  };
+  rig.submit();
+  ASSERT_TRUE(rig.reaches("failed"));
+  rig.supervisor->submit(replaced(yaml(), "{name: evaluate,", "{name: another,"));
+  ASSERT_TRUE(rig.reaches("succeeded"));
+  rig.restart();
+  EXPECT_EQ(rig.view().stages.size(), 3u);
+  EXPECT_EQ(rig.view().stages[2].name, "another");
+  EXPECT_EQ(rig.cluster.starts, 4);
+}
+
+TEST_F(SupervisorTest, TakesOnTheSameChangesWhenOnlyTheFolderRemembers) {
+  rig.cluster.fate = [](const FakeJob& job) {
+    return job.stage == "evaluate" ? exits(78, "no such blocks") : Fate{Fate::kCompletes};
+  };
+  rig.submit();
+  ASSERT_TRUE(rig.reaches("failed"));
+  rig.store->remove("p");
+  rig.restart();
+  EXPECT_THAT(refusal_of(pipeline_yaml(rig.folder / "runs", "{ranks: 2}", 5e-3)),
+              HasSubstr("Stage pretrain has a result"));
+  EXPECT_EQ(rig.supervisor->submit(with_submodel(yaml())).state, "running");
 }
 
 TEST_F(SupervisorTest, RefusesItAlsoWhenOnlyTheFolderRemembers) {
