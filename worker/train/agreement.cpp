@@ -1,5 +1,6 @@
 #include "worker/train/agreement.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -28,6 +29,8 @@ std::string outcome_of(const std::function<void()>& work) {
     return "";
   } catch (const Error& error) {
     return fmt::format("{} {}", static_cast<int>(error.exit_code()), error.what());
+  } catch (const c10::Error& error) {
+    return fmt::format("{} {}", static_cast<int>(ExitCode::kFailure), error.what_without_backtrace());
   } catch (const std::exception& error) {
     return fmt::format("{} {}", static_cast<int>(ExitCode::kFailure), error.what());
   }

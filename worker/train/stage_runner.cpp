@@ -1,6 +1,7 @@
 #include "worker/train/stage_runner.h"
 
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -202,6 +203,8 @@ ExitCode run_stage(const RunOptions& options) {
   } catch (const Error& error) {
     reason = error.what();
     code = error.exit_code();
+  } catch (const c10::Error& error) {
+    reason = error.what_without_backtrace();
   } catch (const std::exception& error) {
     reason = error.what();
   }

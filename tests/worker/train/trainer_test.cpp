@@ -14,6 +14,7 @@
 #include "tests/worker/train/toy_stage.h"
 #include "worker/collective/single_communicator.h"
 #include "worker/model/tensor_file.h"
+#include "worker/train/agreement.h"
 #include "worker/train/stop_flag.h"
 
 namespace cosub::train {
@@ -444,6 +445,16 @@ TEST_F(TrainerTest, ScalesANewClassifierAsAsked) {
   const at::Tensor whole = head_of("whole", 1), scaled = head_of("scaled", 0.001);
   EXPECT_GT(whole.norm().item<double>(), 0);
   EXPECT_TRUE(scaled.equal(whole * 0.001));
+}
+
+TEST_F(TrainerTest, LibTorchsErrorsAreToldWithoutItsStack) {
+  try {
+    on_all_ranks(alone_, "a test", [] { TORCH_CHECK(false, "no memory"); });
+    FAIL() << "no error";
+  } catch (const AgreedError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("no memory"));
+    EXPECT_THAT(error.what(), ::testing::Not(HasSubstr("most recent call first")));
+  }
 }
 
 TEST_F(TrainerTest, RefusesABatchLargerThanTheTrainingSet) {
