@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 namespace cosub {
 namespace {
@@ -51,10 +52,22 @@ std::string join_row(const std::vector<std::string>& row, const std::vector<std:
   return line + "\n";
 }
 
+/// What people call a thing, and what it is called here: too far apart for the edit distance.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kOtherNames = {
+    {{"gpu", "cuda"}, {"GPU", "cuda"}}};
+
+std::optional<std::string> by_other_name(std::string_view word, const std::vector<std::string>& candidates) {
+  for (const auto& [other, name] : kOtherNames) {
+    if (other == word && std::ranges::find(candidates, name) != candidates.end()) return std::string(name);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates) {
-  std::optional<std::string> best;
+  std::optional<std::string> best = by_other_name(word, candidates);
+  if (best) return best;
   std::size_t best_distance = std::max<std::size_t>(1, word.size() / 3);
   for (const std::string& candidate : candidates) {
     const std::size_t longer = std::max(candidate.size(), word.size());

@@ -11,7 +11,8 @@
 namespace cosub {
 
 /// The candidate with the smallest edit distance to `word` (optimal string alignment), if it is near enough
-/// to be a plausible slip (distance <= max(1, length / 3)).
+/// to be a plausible slip (distance <= max(1, length / 3)); before these, one that is known by this other
+/// name (cuda for gpu).
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 /// " Did you mean 'x'?" or "".

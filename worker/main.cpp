@@ -1,5 +1,6 @@
 // cosub-worker: one MPI rank of a job, and the tools that need a model or samples. Parses the command line,
 // runs one subcommand, maps what went wrong to the exit codes of common/exit_code.h.
+#include <c10/util/Exception.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -23,10 +24,13 @@
 #include "worker/tools/eval.h"
 #include "worker/tools/export.h"
 #include "worker/tools/gradients.h"
+#include "worker/tools/model_check.h"
 #include "worker/tools/model_forward.h"
 #include "worker/tools/model_info.h"
 #include "worker/tools/model_step.h"
+#include "worker/tools/number_check.h"
 #include "worker/tools/trim.h"
+#include "worker/tools/which_weights.h"
 #include "worker/train/stage_runner.h"
 #include "worker/train/stop_flag.h"
 
@@ -79,7 +83,7 @@ template <class Options>
 void add_calibration(CLI::App& app, Options& options) {
   app.add_option("--recalibrate-bn", options.recalibrate_bn,
                  "estimate BatchNorm's statistics anew for each submodel, from this many calibration images")
-      ->check(CLI::NonNegativeNumber);
+      ->check(cosub::tools::whole_at_least(0));
   cosub::tools::add_source(app, options.calibration, "--calibration-");
 }
 
@@ -90,9 +94,7 @@ void add_eval(CLI::App& app, Chosen& chosen) {
                    "exported folder, checkpoint folder (.../checkpoints/step-...), or .safetensors file with "
                    "config.json beside it")
       ->required();
-  eval->add_option("--which", options->which,
-                   "of a checkpoint: ema or model; default: ema where there is one")
-      ->check(CLI::IsMember({"ema", "model"}));
+  cosub::tools::add_which(*eval, options->which);
   cosub::tools::add_source(*eval, options->source);
   eval->add_option(
       "--keep", options->keep,
@@ -113,11 +115,11 @@ void add_eval(CLI::App& app, Chosen& chosen) {
       ->check(CLI::IsMember({"1", "train"}));
   add_calibration(*eval, *options);
   eval->add_option("--image-size", options->image_size, "pixels; default: the model's own")
-      ->check(CLI::NonNegativeNumber);
+      ->check(cosub::tools::whole_at_least(1));
   eval->add_option("--crop-ratio", options->crop_ratio,
                    "side of the centre crop over the resized shorter side; default: the model's own")
-      ->check(CLI::Range(0.0, 1.0));
-  eval->add_option("--threads", options->threads, "CPU threads")->check(CLI::PositiveNumber);
+      ->check(cosub::tools::number_in(cosub::config::share_above_zero()));
+  eval->add_option("--threads", options->threads, "CPU threads")->check(cosub::tools::whole_at_least(1));
   eval->add_flag("--json", options->json, "one JSON object instead of a table");
   eval->footer(
       "Example: cosub eval --weights runs/quickstart/export/model --images t10k-images-idx3-ubyte.gz \\\n"
@@ -131,8 +133,7 @@ void add_export(CLI::App& app, Chosen& chosen) {
   CLI::App* sub = app.add_subcommand("export", "Write a checkpoint as a folder that timm loads");
   sub->add_option("--checkpoint", options->checkpoint, ".../checkpoints/step-...")->required();
   sub->add_option("--output", options->output, "folder to write; must not exist")->required();
-  sub->add_option("--which", options->which, "ema or model; default: ema where there is one")
-      ->check(CLI::IsMember({"ema", "model"}));
+  cosub::tools::add_which(*sub, options->which);
   sub->callback([options, &chosen] { chosen = [options] { return cosub::tools::run_export(*options); }; });
 }
 
@@ -143,8 +144,7 @@ void add_trim(CLI::App& model, Chosen& chosen) {
   sub->add_option("--weights", options->weights,
                   "exported folder, checkpoint folder, or .safetensors file with config.json beside it")
       ->required();
-  sub->add_option("--which", options->which, "of a checkpoint: ema or model; default: ema where there is one")
-      ->check(CLI::IsMember({"ema", "model"}));
+  cosub::tools::add_which(*sub, options->which);
   sub->add_option("--keep", options->keep, "the blocks that stay: even, odd, first:N, last:N, or 0,2,5")
       ->required();
   sub->add_option("--output", options->output, "folder to write; must not exist")->required();
@@ -173,11 +173,9 @@ void add_gradients(CLI::App& app, Chosen& chosen) {
 /// The tools below `model` parse their own arguments.
 bool run_model_tool(int argc, char** argv, int& code) {
   static const std::map<std::string_view, int (*)(int, char**)> kTools = {
-      {"list", cosub::run_model_list},
-      {"info", cosub::run_model_info},
-      {"init", cosub::run_model_init},
-      {"step", cosub::run_model_step},
-      {"forward", cosub::run_model_forward}};
+      {"list", cosub::run_model_list}, {"info", cosub::run_model_info},
+      {"init", cosub::run_model_init}, {"check", cosub::run_model_check},
+      {"step", cosub::run_model_step}, {"forward", cosub::run_model_forward}};
   if (argc < 3 || std::string_view(argv[1]) != "model") return false;
   const auto tool = kTools.find(argv[2]);
   if (tool == kTools.end()) return false;
@@ -203,6 +201,7 @@ int run(int argc, char** argv) {
   model->add_subcommand("list", "Names; see `model list --help`");
   model->add_subcommand("info", "Size, cost and blocks of a model; see `model info --help`");
   model->add_subcommand("init", "Initial weights; see `model init --help`");
+  model->add_subcommand("check", "Whether a pipeline's models can be built; see `model check --help`");
   model->add_subcommand("step", "Loss and gradients of a recorded microbatch; see `model step --help`");
   model->add_subcommand("forward", "Logits and features; see `model forward --help`");
   add_trim(*model, chosen);
@@ -229,6 +228,9 @@ int main(int argc, char** argv) {
   } catch (const cosub::Error& error) {
     fmt::print(stderr, "error: {}\n", error.what());
     return static_cast<int>(error.exit_code());
+  } catch (const c10::Error& error) {
+    fmt::print(stderr, "error: {}\n", error.what_without_backtrace());
+    return static_cast<int>(ExitCode::kFailure);
   } catch (const std::exception& error) {
     fmt::print(stderr, "error: {}\n", error.what());
     return static_cast<int>(ExitCode::kFailure);

@@ -3,7 +3,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -13,6 +12,7 @@
 #include "common/text.h"
 #include "launcher/backends/backend.h"
 #include "launcher/commands/command.h"
+#include "launcher/commands/program_output.h"
 
 namespace cosub::commands {
 
@@ -29,38 +29,6 @@ struct Finding {
   std::string remedy;
 };
 
-struct Outcome {
-  bool ran = false;
-  int code = -1;
-  std::string output;
-};
-
-Outcome run_program(const std::vector<std::string>& argv, std::chrono::seconds limit) {
-  char name[] = "/tmp/cosub-doctor-XXXXXX";
-  const int fd = mkstemp(name);
-  if (fd < 0) return {};
-  close(fd);
-  Outcome outcome;
-  SpawnOptions options;
-  options.argv = argv;
-  options.output = name;
-  options.die_with_parent = true;
-  if (geteuid() == 0)
-    options.environment = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}};
-  try {
-    const ProcessId child = spawn(options);
-    const auto code = wait_for_exit(child.pid, limit);
-    if (!code) send_signal(child, SIGKILL);
-    outcome.ran = code.has_value();
-    outcome.code = code.value_or(-1);
-    outcome.output = read_file(name);
-  } catch (const IoError& error) {
-    outcome.output = error.what();
-  }
-  unlink(name);
-  return outcome;
-}
-
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
@@ -68,9 +36,9 @@ std::string first_line(const std::string& text) {
 Finding check_mpirun() {
   if (const auto why = launcher::make_backend("mpirun")->unavailable())
     return {"mpirun", Verdict::kBad, *why, ""};
-  const Outcome version = run_program({"mpirun", "--version"}, std::chrono::seconds(10));
-  const Outcome two = run_program({"mpirun", "--oversubscribe", "--bind-to", "none", "-n", "2", "hostname"},
-                                  std::chrono::seconds(30));
+  const ProgramOutput version = run_program({"mpirun", "--version"}, std::chrono::seconds(10));
+  const ProgramOutput two = run_program(
+      {"mpirun", "--oversubscribe", "--bind-to", "none", "-n", "2", "hostname"}, std::chrono::seconds(30));
   if (two.code != 0) {
     return {"mpirun", Verdict::kBad, fmt::format("two local ranks do not start: {}", first_line(two.output)),
             "run 'mpirun -n 2 hostname' and mend what it says"};
@@ -80,7 +48,7 @@ Finding check_mpirun() {
 
 Finding check_worker() {
   const std::string program = (executable_folder() / "cosub-worker").string();
-  const Outcome outcome = run_program({program, "--version"}, std::chrono::seconds(60));
+  const ProgramOutput outcome = run_program({program, "--version"}, std::chrono::seconds(60));
   if (outcome.code != 0) {
     return {"cosub-worker", Verdict::kBad, first_line(outcome.output),
             "build or install the worker; 'ldd cosub-worker' shows a missing library"};
@@ -140,7 +108,7 @@ Finding check_dataset() {
 
 Finding check_gpu() {
   if (!fs::exists("/dev/nvidiactl")) return {"GPU", Verdict::kNote, "none: runs go on CPU", ""};
-  const Outcome outcome = run_program({"nvidia-smi", "-L"}, std::chrono::seconds(20));
+  const ProgramOutput outcome = run_program({"nvidia-smi", "-L"}, std::chrono::seconds(20));
   if (outcome.code != 0)
     return {"GPU", Verdict::kBad, "/dev/nvidiactl is there, nvidia-smi fails", "check the driver"};
   return {"GPU", Verdict::kGood, first_line(outcome.output), ""};

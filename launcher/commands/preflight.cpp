@@ -3,14 +3,19 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
+#include <sstream>
 
+#include "common/error.h"
+#include "common/exit_code.h"
 #include "common/first_few.h"
 #include "common/process.h"
 #include "common/run_folder.h"
 #include "common/shard_list.h"
 #include "launcher/backends/backend.h"
 #include "launcher/backends/mpirun_command.h"
+#include "launcher/commands/program_output.h"
 
 namespace cosub::commands {
 
@@ -43,6 +48,20 @@ void check_source(const std::string& key, const config::SourceConfig& source,
   check_file(key + ".idx.labels", source.idx->labels, problems);
 }
 
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);)
+    if (!line.empty()) lines.push_back(line);
+  return lines;
+}
+
+std::string indented(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += "\n  " + line;
+  return text;
+}
+
 }  // namespace
 
 std::vector<std::string> missing_inputs(const config::PipelineConfig& pipeline) {
@@ -55,6 +74,38 @@ std::vector<std::string> missing_inputs(const config::PipelineConfig& pipeline) 
     check_file(key + ".init.weights", stage.init.weights_file, problems);
   }
   return problems;
+}
+
+ModelCheck check_models(const fs::path& worker, const fs::path& file,
+                        const std::vector<std::string>& overrides) {
+  constexpr auto kLimit = std::chrono::seconds(60);
+  std::error_code ignored;  // what cannot be looked at does not start either
+  if (!fs::exists(worker, ignored)) return {{}, worker.string() + " is not there"};
+  std::vector<std::string> argv = {worker.string(), "model", "check", file.string()};
+  for (const std::string& text : overrides) argv.insert(argv.end(), {"--set", text});
+  const ProgramOutput said = run_program(argv, kLimit);
+  ModelCheck check;
+  const std::vector<std::string> lines = lines_of(said.output);
+  if (said.ran && said.code == static_cast<int>(ExitCode::kBadInput) && !lines.empty()) {
+    check.problems = lines;
+  } else if (!said.ran || said.code != 0) {
+    check.skipped = fmt::format("{} {}{}", worker.string(),
+                                said.ran ? fmt::format("ended with {}", said.code) : "gave no answer",
+                                lines.empty() ? "" : ": " + lines.back());
+  }
+  return check;
+}
+
+void require_ready(const config::PipelineConfig& pipeline, const fs::path& file,
+                   const std::vector<std::string>& overrides) {
+  std::string text;
+  if (const auto missing = missing_inputs(pipeline); !missing.empty())
+    text = "what the pipeline names is not all there:" + indented(missing);
+  const ModelCheck models = check_models(executable_folder() / "cosub-worker", file, overrides);
+  if (!models.skipped.empty()) fmt::print(stderr, "note: the models were not checked: {}\n", models.skipped);
+  if (!models.problems.empty())
+    text += (text.empty() ? "" : "\n") + ("not every stage can run:" + indented(models.problems));
+  if (!text.empty()) throw ConfigError(text);
 }
 
 std::vector<std::pair<std::string, std::string>> stage_commands(const config::PipelineConfig& pipeline) {

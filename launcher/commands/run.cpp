@@ -43,18 +43,22 @@ void catch_interrupts() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-void require_inputs(const config::PipelineConfig& pipeline) {
-  std::string text;
-  for (const std::string& problem : missing_inputs(pipeline)) text += "\n  " + problem;
-  if (!text.empty()) throw ConfigError("what the pipeline names is not all there:" + text);
+/// A comment on as many lines as the text has, so that what is printed is a pipeline file.
+void print_comment(const std::string& text) {
+  std::string comment = "# ";
+  for (const char letter : text) comment += letter == '\n' ? "\n# " : std::string(1, letter);
+  fmt::print("{}\n", comment);
 }
 
-int print_dry_run(const config::PipelineConfig& pipeline) {
+int print_dry_run(const config::PipelineConfig& pipeline, const RunOptions& options) {
   fmt::print("{}", config::to_yaml(pipeline));
   fmt::print("\n# What would run:\n");
-  for (const auto& [stage, command] : stage_commands(pipeline)) fmt::print("# {}\n{}\n", stage, command);
+  for (const auto& [stage, command] : stage_commands(pipeline)) {
+    print_comment(stage + ":");
+    print_comment("  " + command);
+  }
   std::fflush(stdout);
-  require_inputs(pipeline);
+  require_ready(pipeline, options.file, options.overrides);
   return static_cast<int>(ExitCode::kDone);
 }
 
@@ -172,8 +176,8 @@ void print_end(const protocol::PipelineView& view, const RunOptions& options, bo
 
 int run(const RunOptions& options) {
   const auto pipeline = config::load_pipeline(options.file, options.overrides);
-  if (options.dry_run) return print_dry_run(pipeline);
-  require_inputs(pipeline);
+  if (options.dry_run) return print_dry_run(pipeline, options);
+  require_ready(pipeline, options.file, options.overrides);
   if (const auto why = launcher::make_backend(pipeline.cluster.backend)->unavailable())
     throw ConfigError(*why);
 
@@ -203,6 +207,11 @@ void add_run(CLI::App& app, Chosen& chosen) {
       "Brings a coordinator of its own, shows progress, and ends with the pipeline. Ctrl-C once finishes the "
       "step,\n"
       "writes a checkpoint and stops; the same command goes on where it stopped. Ctrl-C twice ends at once.\n"
+      "Before the first stage starts, the data, weights and models of all stages are checked (a line each, "
+      "exit\n"
+      "code 78). A changed pipeline goes on under its name as long as what changed concerns only stages that "
+      "have\n"
+      "neither a checkpoint nor a result.\n"
       "\n"
       "  cosub run configs/quickstart.yaml\n"
       "  cosub run configs/quickstart.yaml --set cluster.ranks=4 --set stages.pretrain.optimizer.lr=2e-3\n"
@@ -215,8 +224,10 @@ void add_run(CLI::App& app, Chosen& chosen) {
       ->type_name("KEY=VALUE")
       ->take_all()
       ->allow_extra_args(false);
-  command->add_flag("--dry-run", options->dry_run,
-                    "Print the resolved pipeline and the exact commands, check inputs, run nothing");
+  command->add_flag(
+      "--dry-run", options->dry_run,
+      "Print the resolved pipeline (the commands as comments, so that it can be run), check inputs "
+      "and models, run nothing");
   command->add_flag("--json", options->json, "Print nothing but the final state, as JSON");
   command->callback([options, &chosen] { chosen.run = [options] { return run(*options); }; });
 }

@@ -20,9 +20,7 @@ struct SubmitOptions {
 int submit(const SubmitOptions& options) {
   auto pipeline = config::load_pipeline(options.file, options.overrides);
   pipeline.runs = std::filesystem::absolute(pipeline.runs);  // the coordinator's folder is another one
-  std::string text;
-  for (const std::string& problem : missing_inputs(pipeline)) text += "\n  " + problem;
-  if (!text.empty()) throw ConfigError("what the pipeline names is not all there:" + text);
+  require_ready(pipeline, options.file, options.overrides);
   Connection connection(choose_state_folder(options.state, "", pipeline.runs));
   const auto view = connection.submit(config::to_yaml(pipeline));
   if (options.json) {
@@ -42,7 +40,13 @@ void add_submit(CLI::App& app, Chosen& chosen) {
   command->footer(
       "The coordinator ('cosub-coordinator --state DIR') runs it whether you stay or not. Submitting the "
       "same file\n"
-      "again lets a stopped or failed pipeline go on.\n"
+      "again lets a stopped or failed pipeline go on, also with changed settings as long as they concern "
+      "only "
+      "stages\n"
+      "that have neither a checkpoint nor a result and of which no attempt runs. Data, weights and models of "
+      "all "
+      "stages are\n"
+      "checked first (exit code 78).\n"
       "\n"
       "  cosub submit pipeline.yaml --state ~/.local/state/cosub");
   command->add_option("pipeline", options->file, "Pipeline file (YAML)")->required();

@@ -20,6 +20,11 @@ TEST(Nearest, PrefersTheCloserAndThenTheFirst) {
   EXPECT_EQ(nearest("abcd", {"abcx", "abcy"}), "abcx");
 }
 
+TEST(Nearest, KnowsOtherNames) {
+  EXPECT_EQ(nearest("gpu", {"auto", "cpu", "cuda"}), "cuda");
+  EXPECT_EQ(nearest("gpu", {"auto", "cpu"}), "cpu");
+}
+
 TEST(Nearest, SaysNothingWhereNothingIsNear) {
   EXPECT_EQ(nearest("banana", {"optimizer", "lr"}), std::nullopt);
   EXPECT_EQ(nearest("q", {"lr", "x"}), std::nullopt);

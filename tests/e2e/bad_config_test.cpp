@@ -54,6 +54,28 @@ TEST_F(BadCommand, UnknownModelIsNamedWithTheNearestKnownOne) {
   expect_refusal(run(), ExitCode::kBadInput, {"model.name", "'resnet81'", "Did you mean 'resnet18'?"});
 }
 
+/// All that only the second stage would have stumbled over, at once and with its place.
+TEST_F(BadCommand, LaterStageThatCannotRunIsRefusedBeforeTheFirstOneStarts) {
+  write_pipeline(replaced(tiny_pipeline(runs()), "  - name: export\n",
+                          "  - name: finetune\n"
+                          "    init: {stage: pretrain}\n"
+                          "    model: {arch: {depth: 3}}\n"
+                          "  - name: evaluate\n"
+                          "    task: evaluate\n"
+                          "    init: {stage: pretrain}\n"
+                          "    submodels: [{name: most, keep: 'first:6'}]\n"
+                          "  - name: export\n"));
+  const std::vector<std::string> words = {
+      "tiny.yaml:22:27: stages[1].model.arch.depth: not a key of resnet18",
+      "tiny.yaml:26:36: stages[2].submodels[0].keep: 'first:6'", "the model has 4"};
+  expect_refusal(run({"--dry-run"}), ExitCode::kBadInput, words);
+  expect_refusal(run(), ExitCode::kBadInput, words);
+  expect_refusal(
+      run_program({program("cosub"), "submit", folder_ / "tiny.yaml", "--state", folder_ / "state"}),
+      ExitCode::kBadInput, words);
+  EXPECT_FALSE(fs::exists(runs()));
+}
+
 TEST_F(BadCommand, DropRateThatWholeRowsCannotMeetIsRefused) {
   write_pipeline(replaced(tiny_pipeline(runs()), "drop_rate: 0.0", "drop_rate: 0.1"));
   expect_refusal(
@@ -91,9 +113,27 @@ TEST_F(BadCommand, OtherSettingsUnderANameThatIsTakenAreRefusedAndTheRunIsKept) 
   write_pipeline(replaced(tiny_pipeline(runs()), "epochs: 3", "epochs: 1"));
   expect_success(run());
   expect_refusal(run({"--set", "seed=4"}), ExitCode::kBadInput,
-                 {"tiny", "--set name=", run_folder().string()});
+                 {"tiny", "seed: 3, now 4", "Stage pretrain has a result",
+                  "--set name=", run_folder().string(), "init: {weights: ", "ema.safetensors}"});
   expect_success(run());
   EXPECT_FALSE(fs::exists(run_folder() / "pretrain" / "attempts" / "2"));
+}
+
+/// A typo that no check before the run can find: the class map of a stage that evaluates.
+TEST_F(BadCommand, LaterStageThatFailedMayBeMendedUnderTheSameName) {
+  const std::string text =
+      replaced(replaced(tiny_pipeline(runs()), "epochs: 3", "epochs: 1"), "  - name: export\n",
+               "  - name: evaluate\n"
+               "    task: evaluate\n"
+               "    init: {stage: pretrain}\n"
+               "    data: {val: {idx: {images: data/train-labels-idx1-ubyte}}}\n"
+               "  - name: export\n");
+  write_pipeline(text);
+  EXPECT_EQ(run().exit_code, static_cast<int>(ExitCode::kBadInput));
+  write_pipeline(replaced(text, "data/train-labels-idx1-ubyte}}}", "data/val-images-idx3-ubyte.gz}}}"));
+  expect_success(run());
+  EXPECT_FALSE(fs::exists(run_folder() / "pretrain" / "attempts" / "2"));
+  EXPECT_TRUE(fs::exists(run_folder() / "evaluate" / "attempts" / "2"));
 }
 
 }  // namespace

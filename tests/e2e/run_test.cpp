@@ -179,5 +179,17 @@ TEST_F(Run, DryRunPrintsTheResolvedPipelineAndCommandsAndTouchesNothing) {
   EXPECT_FALSE(fs::exists(folder_ / "runs"));
 }
 
+TEST_F(Run, WhatADryRunPrintsIsAPipelineAgain) {
+  auto command = run_command(write_toy_pipeline(folder_.path(), {}));
+  command.push_back("--dry-run");
+  const ProgramResult first = run_program(command);
+  ASSERT_EQ(first.exit_code, 0) << first.output;
+  const fs::path printed = folder_ / "printed.yaml";
+  std::ofstream(printed) << first.output;
+  const ProgramResult second = run_program({program("cosub"), "run", printed, "--dry-run"});
+  EXPECT_EQ(second.exit_code, 0) << second.output;
+  EXPECT_EQ(second.output, first.output);
+}
+
 }  // namespace
 }  // namespace cosub::testing

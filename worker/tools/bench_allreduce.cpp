@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "worker/collective/reduction/step_reduction.h"
+#include "worker/tools/output_file.h"
 #include "worker/tools/spread.h"
 #include "worker/train/device.h"
 
@@ -115,6 +116,7 @@ ExitCode run_bench_allreduce(const BenchAllreduceOptions& options) {
                                   options.from_bytes, options.to_bytes));
   at::set_num_threads(static_cast<int>(options.threads));
   const auto ranks = collective::connect();
+  if (ranks->rank() == 0) check_output_file("--json", options.json);
   const train::DeviceChoice choice = train::choose_device(*ranks, options.device);
   collective::Communicator& communicator = *choice.communicator;
   std::vector<MeasuredReduction> results;

@@ -1,16 +1,16 @@
 #include "worker/tools/bench_commands.h"
 
-#include <fmt/format.h>
-
 #include <map>
 #include <memory>
 #include <string>
 
 #include "common/config/names.h"
+#include "worker/tools/arch_option.h"
 #include "worker/tools/bench_allreduce.h"
 #include "worker/tools/bench_optimizer.h"
 #include "worker/tools/bench_step.h"
 #include "worker/tools/choice.h"
+#include "worker/tools/number_check.h"
 
 namespace cosub::tools {
 namespace {
@@ -19,7 +19,7 @@ using Chosen = std::function<ExitCode()>;
 
 void add_place(CLI::App& app, std::int64_t& threads, std::string& device) {
   app.add_option("--threads", threads, "of LibTorch, a rank")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   app.add_option("--device", device,
                  "auto, cpu or cuda; auto: GPUs where every host has one; at most one rank a GPU")
@@ -27,39 +27,23 @@ void add_place(CLI::App& app, std::int64_t& threads, std::string& device) {
       ->capture_default_str();
 }
 
-/// As the configuration has it.
-CLI::Validator share_below_one() {
-  return {[](std::string& text) {
-            double value = 0;
-            const bool fits = CLI::detail::lexical_cast(text, value) && value >= 0 && value < 1;
-            return fits ? std::string() : fmt::format("found {}; allowed: a number >= 0 and < 1", text);
-          },
-          "SHARE"};
-}
-
 void add_stage(CLI::App& sub, BenchStepOptions& options) {
   config::StageConfig& stage = options.stage;
   sub.add_option("--model", stage.model.name, "by timm's name; `cosub model list` shows them")
       ->capture_default_str();
-  sub.add_option_function<std::vector<std::string>>(
-         "--arch",
-         [&stage](const std::vector<std::string>& entries) {
-           for (const std::string& entry : entries) config::set_arch_key(stage.model.arch, entry);
-         },
-         "override of the named model, repeatable: depth=6, layers=2,2,1,1")
-      ->delimiter('\0');
+  add_arch(sub, options.arch);
   sub.add_option("--image-size", stage.model.image_size, "pixels")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
-  sub.add_option("--classes", stage.model.classes)->check(CLI::PositiveNumber)->capture_default_str();
+  sub.add_option("--classes", stage.model.classes)->check(whole_at_least(1))->capture_default_str();
   sub.add_option("--images", stage.batch.micro, "of a microbatch; cosub makes two rows of each")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   sub.add_option("--accumulate", options.accumulate, "microbatches of a rank in a step")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   sub.add_option("--drop-rate", stage.model.drop_rate, "the same in every block")
-      ->check(CLI::Range(0.0, 0.999))
+      ->check(number_in(config::share_below_one()))
       ->capture_default_str();
   add_choice(sub, "--precision", stage.precision, config::kPrecisionNames, "fp32, tf32 or bf16 (fp32)");
   add_choice(sub, "--loss", stage.cosub.loss, config::kLossNames, "bce or ce (bce)");
@@ -68,7 +52,7 @@ void add_stage(CLI::App& sub, BenchStepOptions& options) {
       ->capture_default_str();
   sub.add_flag("--cosub,!--baseline", stage.cosub.enabled, "two views of each image (default), or one");
   sub.add_option("--ema", stage.ema, "decay of the moving average; 0: none")
-      ->check(share_below_one())
+      ->check(number_in(config::share_below_one()))
       ->capture_default_str();
   sub.add_flag("--cuda-graph,!--no-cuda-graph", stage.cuda_graph,
                "a GPU gets a step as one graph (default), or kernel by kernel");
@@ -83,7 +67,7 @@ void add_exchange(CLI::App& sub, config::StageConfig& stage) {
   sub.add_flag("--overlap,!--no-overlap", exchange.overlap,
                "gradients travel during the backward pass (default), or after it");
   sub.add_option("--bucket-mib", exchange.bucket_mib, "of gradients that travel together")
-      ->check(CLI::PositiveNumber)
+      ->check(number_in(config::above(0)))
       ->capture_default_str();
   add_choice(sub, "--compress", exchange.compress, config::kCompressNames,
              "none or bf16, which needs --reduction fast (none)");
@@ -91,7 +75,7 @@ void add_exchange(CLI::App& sub, config::StageConfig& stage) {
                "what rounding to bf16 loses counts in the next step");
   sub.add_option("--sync-batchnorm", stage.sync_batchnorm,
                  "statistics of BatchNorm over the microbatches of so many neighbouring ranks")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   add_choice(sub, "--reduction", stage.reduction, config::kReductionNames,
              "ordered (the same bits on any number of ranks) or fast (ordered)");
@@ -105,9 +89,9 @@ void add_files(CLI::App& sub, BenchStepOptions& options) {
   sub.add_option("--kept-rows", options.kept_rows,
                  "write the rows that are kept, as JSON: [step][microbatch][branch] -> rows, null where all");
   sub.add_option("--json", options.json, "write everything that was measured");
-  sub.add_option(
-      "--trace", options.trace,
-      "three more steps under LibTorch's profiler: write their trace, print the longest operators");
+  sub.add_option("--trace", options.trace,
+                 "three more steps under LibTorch's profiler: write their trace, print the longest "
+                 "operators, of a GPU also how much of the communication is exposed");
 }
 
 void add_step(CLI::App& bench, Chosen& chosen) {
@@ -126,10 +110,10 @@ void add_step(CLI::App& bench, Chosen& chosen) {
   add_exchange(*sub, stage);
   add_place(*sub, stage.threads, stage.device);
   sub->add_option("--steps", options->steps, "that are measured")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   sub->add_option("--warm-up", options->warm_up, "steps before these")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_at_least(0))
       ->capture_default_str();
   sub->add_option("--seed", options->seed, "of weights, images and kept rows")->capture_default_str();
   add_files(*sub, *options);
@@ -152,7 +136,12 @@ void add_step(CLI::App& bench, Chosen& chosen) {
       "  cosub bench step --threads 8 --trace step.json\n"
       "Beside timm and PyTorch: bench/step/run. With and without overlap, over a limited link:\n"
       "bench/overlap/run.");
-  sub->callback([options, &chosen] { chosen = [options] { return run_bench_step(*options); }; });
+  sub->callback([options, &chosen] {
+    chosen = [options] {
+      set_arch(options->stage.model, options->arch);
+      return run_bench_step(*options);
+    };
+  });
 }
 
 void add_allreduce(CLI::App& bench, Chosen& chosen) {
@@ -180,11 +169,11 @@ void add_optimizer(CLI::App& bench, Chosen& chosen) {
   CLI::App* sub = bench.add_subcommand("optimizer", "The update of the parameters and of their average");
   sub->add_option("--optimizer", options->optimizers, "one or several, by name")->capture_default_str();
   sub->add_option("--parameters", options->parameters, "how many, as in 86000000")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
-  sub->add_option("--steps", options->steps)->check(CLI::PositiveNumber)->capture_default_str();
+  sub->add_option("--steps", options->steps)->check(whole_at_least(1))->capture_default_str();
   sub->add_option("--ema", options->ema, "decay of the moving average; 0: none")
-      ->check(share_below_one())
+      ->check(number_in(config::share_below_one()))
       ->capture_default_str();
   add_place(*sub, options->threads, options->device);
   sub->add_option("--json", options->json, "write everything that was measured");

@@ -11,6 +11,8 @@
 #include "common/atomic_file.h"
 #include "common/error.h"
 #include "common/text.h"
+#include "worker/tools/memory_use.h"
+#include "worker/tools/output_file.h"
 #include "worker/tools/spread.h"
 #include "worker/train/device.h"
 #include "worker/train/ema.h"
@@ -38,6 +40,21 @@ std::unique_ptr<train::Optimizer> make_optimizer(const std::string& name, const 
     group.parameters.push_back({"", values.narrow(0, begin, size), begin, size});
   }
   return train::make_optimizer(options, {group}, values);
+}
+
+/// Before anything is allocated: a host that lacks the memory may grant it and end the process later.
+void check_memory(const BenchOptimizerOptions& options) {
+  constexpr double kOtherFloats = 3;  // by parameter: value, gradient, average
+  const double available = static_cast<double>(available_host_bytes());
+  for (const std::string& name : options.optimizers) {
+    const auto num_states = static_cast<double>(make_optimizer(name, at::zeros({1}))->state().size());
+    const double needed =
+        sizeof(float) * (kOtherFloats + num_states) * static_cast<double>(options.parameters);
+    if (needed <= available) continue;
+    throw ConfigError(fmt::format(
+        "--parameters {}: {} needs {} ({:.0f} bytes) of memory; this host has {} ({:.0f} bytes) available",
+        options.parameters, name, format_bytes(needed), needed, format_bytes(available), available));
+  }
 }
 
 struct MeasuredOptimizer {
@@ -113,7 +130,9 @@ ExitCode run_bench_optimizer(const BenchOptimizerOptions& options) {
   const auto ranks = collective::connect();
   if (ranks->world_size() > 1)
     throw ConfigError(fmt::format("bench optimizer: for one rank; found {}", ranks->world_size()));
+  check_output_file("--json", options.json);
   const train::DeviceChoice choice = train::choose_device(*ranks, options.device);
+  if (choice.device.is_cpu()) check_memory(options);
   std::vector<MeasuredOptimizer> results;
   for (const std::string& name : options.optimizers) results.push_back(measure(options, name, choice.device));
   fmt::print("{} parameters on {}, {} thread(s), {} steps; GB/s of what must be read and written\n\n{}",

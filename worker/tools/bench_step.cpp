@@ -13,10 +13,12 @@
 #include "common/error.h"
 #include "worker/collective/single_communicator.h"
 #include "worker/model/tensor_file.h"
+#include "worker/tools/arch_option.h"
 #include "worker/tools/bench_step_report.h"
 #include "worker/tools/measured_steps.h"
 #include "worker/tools/memory_use.h"
 #include "worker/tools/operator_trace.h"
+#include "worker/tools/output_file.h"
 #include "worker/tools/step_rig.h"
 #include "worker/train/device.h"
 
@@ -43,6 +45,14 @@ void write_kept_rows(const BenchStepOptions& options, const StepRig& rig) {
     steps.push_back(std::move(microbatches));
   }
   write_file_atomically(options.kept_rows, steps.dump() + "\n");
+}
+
+void check_files(const BenchStepOptions& options) {
+  check_output_file("--save-weights", options.save_weights);
+  check_output_file("--save-inputs", options.save_inputs);
+  check_output_file("--kept-rows", options.kept_rows);
+  check_output_file("--json", options.json);
+  check_output_file("--trace", options.trace);
 }
 
 void write_what_is_wanted(const BenchStepOptions& options, StepRig& rig) {
@@ -75,9 +85,11 @@ void trace_steps(const BenchStepOptions& options, StepRig& rig, at::Device devic
     for (std::int64_t step = 0; step < kTracedSteps; ++step) rig.run();
   };
   if (!is_first) return steps();
-  const auto operators = trace_operators(options.trace, device, steps);
-  fmt::print("\n{}\ntrace of {} steps: {}\n", operator_table(operators, kTracedSteps, kOperatorsShown),
+  const OperatorTrace trace = trace_operators(options.trace, device, steps);
+  fmt::print("\n{}\ntrace of {} steps: {}\n", operator_table(trace.operators, kTracedSteps, kOperatorsShown),
              kTracedSteps, options.trace.string());
+  if (const std::string use = device_use_text(trace.device, kTracedSteps); !use.empty())
+    fmt::print("{}\n", use);
 }
 
 void check(const BenchStepOptions& options, std::int64_t world_size) {
@@ -86,6 +98,12 @@ void check(const BenchStepOptions& options, std::int64_t world_size) {
     throw ConfigError("--compress bf16: needs --reduction fast; found ordered");
   if (stage.exchange.error_feedback && stage.exchange.compress == config::Compress::kNone)
     throw ConfigError("--error-feedback: needs --compress bf16; found none");
+  if (world_size % stage.sync_batchnorm != 0) {
+    throw ConfigError(
+        fmt::format("--sync-batchnorm {0}: found {1} rank(s); allowed: a multiple of {0}. "
+                    "Start mpirun -n {0} cosub-worker bench step ...",
+                    stage.sync_batchnorm, world_size));
+  }
   if (options.on_request && world_size > 1)
     throw ConfigError(fmt::format("--on-request: for one rank; found {}", world_size));
   if (options.in_turns == Turns::kNone) return;
@@ -158,12 +176,13 @@ void report(const BenchStepOptions& options, const std::vector<NamedMeasurements
 
 ExitCode run_bench_step(const BenchStepOptions& options) {
   const auto ranks = collective::connect();
+  const bool is_first = ranks->rank() == 0;
   check(options, ranks->world_size());
+  if (is_first) check_files(options);
   const train::DeviceChoice choice = train::choose_device(*ranks, options.stage.device);
   collective::SingleCommunicator alone;
-  std::vector<Turn> turns = make_turns(options, choice, *ranks, alone);
+  std::vector<Turn> turns = with_arch_option([&] { return make_turns(options, choice, *ranks, alone); });
   StepRig& rig = turns.front().steps->rig();
-  const bool is_first = ranks->rank() == 0;
   if (is_first) write_what_is_wanted(options, rig);
   if (options.on_request) return serve(options, rig, choice.device);
 

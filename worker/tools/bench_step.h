@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "common/config/pipeline.h"
 #include "common/exit_code.h"
@@ -18,7 +20,8 @@ enum class Turns {
 };
 
 struct BenchStepOptions {
-  config::StageConfig stage;  // as StepRig takes it
+  config::StageConfig stage;      // as StepRig takes it
+  std::vector<std::string> arch;  // --arch, which stage.model has
   std::int64_t accumulate = 1;
   std::int64_t steps = 10, warm_up = 2;
   std::uint64_t seed = 0;

@@ -13,6 +13,7 @@
 #include "worker/tools/data_stats.h"
 #include "worker/tools/data_verify.h"
 #include "worker/tools/data_verify_pairs.h"
+#include "worker/tools/number_check.h"
 #include "worker/tools/source_arguments.h"
 
 namespace cosub::tools {
@@ -36,7 +37,7 @@ void add_index(CLI::App& data, Chosen& chosen) {
   sub->add_option("--label-field", options->index.label_field, "of KEY.json, where there is no KEY.cls")
       ->capture_default_str();
   sub->add_option("--threads", options->index.threads, "shards read at a time")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   sub->add_flag("--again", options->index.again, "read shards that have not changed as well");
   sub->footer(
@@ -55,11 +56,9 @@ void add_order(CLI::App& data, Chosen& chosen) {
   sub->add_option("pipeline", options->pipeline, "pipeline file")->required();
   sub->add_option("--set", options->overrides, "KEY=VALUE, as for cosub run");
   sub->add_option("--stage", options->stage, "default: the first that trains");
-  sub->add_option("--step", options->first_step, "the first step")->check(CLI::NonNegativeNumber);
-  sub->add_option("--steps", options->num_steps, "how many")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  sub->add_option("--ranks", options->ranks, "default: cluster.ranks")->check(CLI::PositiveNumber);
+  sub->add_option("--step", options->first_step, "the first step")->check(whole_at_least(0));
+  sub->add_option("--steps", options->num_steps, "how many")->check(whole_at_least(1))->capture_default_str();
+  sub->add_option("--ranks", options->ranks, "default: cluster.ranks")->check(whole_at_least(1));
   sub->footer("Example: cosub data order configs/quickstart.yaml --step 7 --ranks 2");
   sub->callback([options, &chosen] { chosen = [options] { return run_data_order(*options); }; });
 }
@@ -70,11 +69,11 @@ void add_verify(CLI::App& data, Chosen& chosen) {
   CLI::App* sub = data.add_subcommand("verify", "Decode every sample and name the bad ones");
   add_source(*sub, options->source);
   sub->add_option("--classes", options->classes, "labels must be below; default: any")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_at_least(1));
   sub->add_option("--channels", options->channels, "1 or 3")
       ->check(CLI::IsMember({1, 3}))
       ->capture_default_str();
-  sub->add_option("--threads", options->threads)->check(CLI::PositiveNumber)->capture_default_str();
+  sub->add_option("--threads", options->threads)->check(whole_at_least(1))->capture_default_str();
   auto masks = std::make_shared<MaskOptions>();
   add_mask_options(*sub, *masks);
   sub->footer(
@@ -100,16 +99,16 @@ void add_bench(CLI::App& data, Chosen& chosen) {
       ->check(CLI::IsMember({1, 3}))
       ->capture_default_str();
   sub->add_option("--image-size", options->image_size, "the model's, in pixels")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   sub->add_option("--batch", options->batch, "images in a microbatch")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   sub->add_option("--threads", settings.loader_threads, "that load and transform")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   sub->add_option("--seconds", options->seconds, "how long")
-      ->check(CLI::PositiveNumber)
+      ->check(number_in(config::above(0)))
       ->capture_default_str();
   add_choice<Delivery>(
       *sub, "--output", options->delivery, {{"float", Delivery::kInputs}, {"uint8", Delivery::kPixels}},
@@ -124,21 +123,21 @@ void add_bench(CLI::App& data, Chosen& chosen) {
       {{"bicubic", config::Interpolation::kBicubic}, {"bilinear", config::Interpolation::kBilinear}},
       "bicubic or bilinear (bicubic)");
   sub->add_option("--flip", settings.augment.flip, "probability of a mirrored image")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_in(config::share()))
       ->capture_default_str();
   sub->add_flag("--three-augment", settings.augment.three_augment,
                 "grey, solarised or blurred, as DeiT III does");
   sub->add_option("--color-jitter", settings.augment.color_jitter,
                   "0.3: brightness, contrast and saturation times 0.7 to 1.3")
-      ->check(CLI::NonNegativeNumber);
+      ->check(number_in(config::at_least(0)));
   sub->add_option("--rand-augment", settings.augment.rand_augment, "such as rand-m9-mstd0.5-inc1");
   sub->add_option("--erasing", settings.augment.erasing, "probability of an erased rectangle")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number_in(config::share()));
   sub->add_option("--shrink", settings.shrink_px,
                   "shorter side that images are shrunk to before the crop, pixels; 0: not")
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_at_least(0));
   sub->add_option("--cache-gib", settings.cache_gib, "GiB of memory for what was read; 0: none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(number_in(config::at_least(0)));
   sub->add_flag("--json", options->json, "one JSON object instead of text");
   sub->footer(
       "Example: cosub data bench --shards '/data/in1k/{0000..0127}.tar' --three-augment --color-jitter 0.3\n"

@@ -14,6 +14,7 @@
 #include "worker/data/pack_image.h"
 #include "worker/data/source.h"
 #include "worker/data/storage/pack_folder.h"
+#include "worker/tools/number_check.h"
 #include "worker/tools/progress_line.h"
 
 namespace cosub::tools {
@@ -69,26 +70,26 @@ void add_data_pack(CLI::App& data, std::function<ExitCode()>& chosen) {
   sub->add_option("--output", pack.output, "folder for the shards; new, empty, or one to go on with")
       ->required();
   sub->add_option("--samples-per-shard", pack.samples_per_shard)
-      ->check(CLI::PositiveNumber)
+      ->check(whole_at_least(1))
       ->capture_default_str();
   sub->add_option("--shorter", pack.shorter_px,
                   "resize images whose shorter side is larger, to so many pixels; default: none")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_at_least(1));
   sub->add_option("--quality", pack.quality, "of the JPEGs that resized images become (4:2:0)")
-      ->check(CLI::Range(1, 100))
+      ->check(whole_from_to(1, 100))
       ->capture_default_str();
   sub->add_option("--raw-share", pack.raw_share,
                   "of the images, stored as pixels (PPM or PGM), which need no decoding")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_in(config::share()))
       ->capture_default_str();
   sub->add_option_function<std::string>(
          "--order", [&pack](const std::string& order) { pack.is_shuffled = order == "shuffled"; },
          "shuffled (default) or source")
       ->check(CLI::IsMember({"shuffled", "source"}));
   sub->add_option("--seed", pack.seed, "of the order and of which images are raw")->capture_default_str();
-  sub->add_option("--threads", pack.threads)->check(CLI::PositiveNumber)->capture_default_str();
+  sub->add_option("--threads", pack.threads)->check(whole_at_least(1))->capture_default_str();
   sub->add_option("--max-bad-share", pack.max_bad_share, "more bad images than this end it")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_in(config::share()))
       ->capture_default_str();
   sub->footer(kPackFooter);
   sub->callback([options, &chosen] { chosen = [options] { return run_data_pack(*options); }; });

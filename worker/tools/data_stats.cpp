@@ -13,6 +13,7 @@
 #include "common/text.h"
 #include "worker/data/source.h"
 #include "worker/data/storage/class_map.h"
+#include "worker/tools/number_check.h"
 #include "worker/tools/progress_line.h"
 
 namespace cosub::tools {
@@ -179,9 +180,9 @@ void add_data_stats(CLI::App& data, std::function<ExitCode()>& chosen) {
   CLI::App* sub = data.add_subcommand("stats", "Classes, formats, sizes, mean and std of a set of images");
   add_source(*sub, options->source);
   sub->add_option("--samples", options->stats.pixel_samples, "decoded for mean and std; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_at_least(0))
       ->capture_default_str();
-  sub->add_option("--threads", options->stats.threads)->check(CLI::PositiveNumber)->capture_default_str();
+  sub->add_option("--threads", options->stats.threads)->check(whole_at_least(1))->capture_default_str();
   sub->add_flag("--json", options->json, "one JSON object instead of tables");
   sub->footer(kStatsFooter);
   sub->callback([options, &chosen] { chosen = [options] { return run_data_stats(*options); }; });

@@ -15,6 +15,7 @@
 #include "worker/data/image/mask.h"
 #include "worker/data/storage/pair_source.h"
 #include "worker/tools/class_pixels.h"
+#include "worker/tools/number_check.h"
 #include "worker/tools/verify_samples.h"
 
 namespace cosub::tools {
@@ -86,7 +87,7 @@ void add_mask_options(CLI::App& verify, MaskOptions& options) {
   }
   verify.add_option("--ignore-label", options.ignore_label, "the value of pixels that have no class")
       ->needs(masks)
-      ->check(CLI::Range(0, 65535))
+      ->check(whole_from_to(0, 65535))
       ->capture_default_str();
   verify
       .add_flag("--zero-is-ignored", options.zero_is_ignored,

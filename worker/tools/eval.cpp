@@ -10,6 +10,7 @@
 #include "common/text.h"
 #include "worker/collective/single_communicator.h"
 #include "worker/data/source.h"
+#include "worker/tools/which_weights.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/export_model.h"
 #include "worker/train/recalibrate.h"
@@ -95,7 +96,7 @@ void recalibrate(train::LoadedModel& loaded, const model::Pass& pass, std::int64
 
 ExitCode run_eval(const EvalOptions& options) {
   at::set_num_threads(static_cast<int>(options.threads));
-  train::LoadedModel loaded = train::load_model(options.weights, options.which, options.image_size);
+  train::LoadedModel loaded = load_which(options.weights, options.which, options.image_size);
   const model::Backbone& model = *loaded.model;
   const std::shared_ptr<const data::Source> images =
       data::open_source(options.source.get(), model.config().channels, model.config().classes);

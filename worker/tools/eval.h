@@ -15,7 +15,7 @@ namespace cosub::tools {
 
 struct EvalOptions {
   std::filesystem::path weights;  // exported folder, checkpoint folder, or .safetensors file
-  std::string which = "ema";      // of a checkpoint: ema | model
+  std::string which;              // of a checkpoint: ema | model; empty: ema where there is one
   SourceArguments source;
   std::vector<std::string> keep;                   // submodels: all, even, odd, first:N, last:N, 0,2,5
   std::vector<std::string> branch_scales = {"1"};  // of submodels: 1, train

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "common/error.h"
+#include "worker/tools/which_weights.h"
 #include "worker/train/export_model.h"
 
 namespace cosub::tools {
@@ -19,7 +20,7 @@ std::filesystem::path new_output_folder(const std::filesystem::path& output) {
 
 ExitCode run_export(const ExportOptions& options) {
   const std::filesystem::path output = new_output_folder(options.output);
-  train::LoadedModel loaded = train::load_model(options.checkpoint, options.which);
+  train::LoadedModel loaded = load_which(options.checkpoint, options.which);
   std::string sha256 = train::export_model(*loaded.model, loaded.timm_config, output);
   fmt::print("exported {}\n      to {}\n  sha256 {} (model.safetensors)\n", loaded.description,
              output.string(), sha256);

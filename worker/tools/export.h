@@ -11,7 +11,7 @@ namespace cosub::tools {
 struct ExportOptions {
   std::filesystem::path checkpoint;  // .../checkpoints/step-...
   std::filesystem::path output;      // must not exist
-  std::string which = "ema";         // ema (where there is one) | model
+  std::string which;                 // ema | model; empty: ema where there is one
 };
 
 /// The absolute path of a folder that is to be written; ConfigError when it exists.

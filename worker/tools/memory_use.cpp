@@ -7,9 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cinttypes>
+#include <cstdio>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <mutex>
+#include <string>
 
 namespace cosub::tools {
 namespace {
@@ -46,7 +50,17 @@ std::int64_t resident_bytes() {
 std::int64_t peak_resident_bytes() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  return std::int64_t{usage.ru_maxrss} * 1024;
+  // The kernel keeps it by rough counters, which may lag behind what statm sums.
+  return std::max(std::int64_t{usage.ru_maxrss} * 1024, resident_bytes());
+}
+
+std::int64_t available_host_bytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string line; std::getline(meminfo, line);) {
+    std::int64_t kib = 0;
+    if (std::sscanf(line.c_str(), "MemAvailable: %" SCNd64 " kB", &kib) == 1) return kib * 1024;
+  }
+  return std::numeric_limits<std::int64_t>::max();
 }
 
 std::int64_t device_peak_bytes(c10::Device device) {

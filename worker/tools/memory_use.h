@@ -9,8 +9,9 @@
 
 namespace cosub::tools {
 
-std::int64_t resident_bytes();       // of this process, now
-std::int64_t peak_resident_bytes();  // since its start
+std::int64_t resident_bytes();        // of this process, now
+std::int64_t peak_resident_bytes();   // since its start
+std::int64_t available_host_bytes();  // of memory, to all processes, without swapping
 
 /// Runs `work` and returns the largest sum of bytes that tensors on this kind of device held at any time in
 /// it, less what they held before. Counts what this thread and backward passes that it starts allocate; what

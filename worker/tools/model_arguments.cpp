@@ -10,6 +10,7 @@
 #include "common/text.h"
 #include "worker/model/tensor_file.h"
 #include "worker/model/weights.h"
+#include "worker/tools/arch_option.h"
 
 namespace cosub::tools {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 config::ModelConfig named_config(const std::string& name, const std::vector<std::string>& arch) {
   config::ModelConfig config;
   config.name = name;
-  for (const std::string& entry : arch) config::set_arch_key(config.arch, entry);
+  set_arch(config, arch);
   return config;
 }
 
@@ -49,10 +50,7 @@ void infer_window(config::ModelConfig& config, const std::map<std::string, at::T
 void ModelArguments::declare(CLI::App& app) {
   auto* by_name =
       app.add_option("NAME", name, "Model by timm's name, e.g. resnet18 or deit3_small_patch16_224");
-  app.add_option("--arch", arch,
-                 "Override of the named model, repeatable: embed_dim=64, layers=2,2,1,1, stem_type=deep")
-      ->needs(by_name)
-      ->delimiter('\0');
+  add_arch(app, arch)->needs(by_name);
   app.add_option("--config", config, "config.json in timm's format, instead of NAME")->excludes(by_name);
   app.add_option("--weights", weights, "safetensors file with all parameters and buffers")->required();
   app.add_flag("--float64", float64, "Compute in double precision");
@@ -72,7 +70,8 @@ std::shared_ptr<model::Backbone> ModelArguments::build(const at::Tensor& input) 
   wanted.channels = input.size(1);
   wanted.image_size = input.size(2);
   infer_window(wanted, state);
-  const auto backbone = model::create(wanted, std::nullopt);
+  const auto create = [&] { return model::create(wanted, std::nullopt); };
+  const auto backbone = name.empty() ? create() : with_arch_option(create);
   if (float64) {
     for (const auto& [key, tensor] : model::state_of(*backbone)) {
       at::Tensor live = tensor;

@@ -9,7 +9,9 @@
 #include "worker/model/cost.h"
 #include "worker/model/families.h"
 #include "worker/model/tensor_file.h"
+#include "worker/tools/arch_option.h"
 #include "worker/tools/model_arguments.h"
+#include "worker/tools/number_check.h"
 
 namespace cosub {
 namespace {
@@ -128,16 +130,16 @@ struct NewModel {
     config.classes = 1000;
     config.image_size = 0;
     app.add_option("NAME", config.name, "model by timm's name; `cosub model list` shows them")->required();
-    app.add_option("--arch", arch, "override of the named model, repeatable: depth=6, layers=2,2,1,1")
-        ->delimiter('\0');
-    app.add_option("--classes", config.classes, "number of classes");
+    tools::add_arch(app, arch);
+    app.add_option("--classes", config.classes, "number of classes")->check(tools::whole_at_least(1));
     app.add_option("--channels", config.channels, "of the input image: 1 or 3");
-    app.add_option("--image-size", config.image_size, "side in pixels; default: the published one");
+    app.add_option("--image-size", config.image_size, "side in pixels; default: the published one")
+        ->check(tools::whole_at_least(1));
   }
   std::shared_ptr<model::Backbone> create(std::optional<std::uint64_t> stream) {
-    for (const std::string& entry : arch) config::set_arch_key(config.arch, entry);
+    tools::set_arch(config, arch);
     if (config.image_size == 0) config.image_size = published_image_size(config.name);
-    return model::create(config, stream);
+    return tools::with_arch_option([&] { return model::create(config, stream); });
   }
 };
 
@@ -163,7 +165,7 @@ int run_model_info(int argc, char** argv) {
       "cosub-worker model info");
   model.declare(app);
   app.add_option("--drop-rate", model.config.drop_rate, "of stochastic depth, for the table of blocks")
-      ->check(CLI::Range(0.0, 0.999));
+      ->check(tools::number_in(config::share_below_one()));
   app.add_flag("--activation-checkpointing", model.config.activation_checkpointing,
                "with branches computed anew in the backward pass");
   app.add_flag("--no-cost", only_counts, "leave out what has to be measured");

@@ -7,6 +7,7 @@
 #include "worker/model/tensor_file.h"
 #include "worker/tools/choice.h"
 #include "worker/tools/model_arguments.h"
+#include "worker/tools/number_check.h"
 #include "worker/train/cosub_loss.h"
 #include "worker/train/precision.h"
 #include "worker/train/recorded_step.h"
@@ -173,7 +174,7 @@ void declare(CLI::App& app, StepArguments& arguments) {
   app.add_option("--output", arguments.output, "safetensors file to write; must not exist")->required();
   tools::add_choice(app, "--loss", arguments.cosub.loss, config::kLossNames, "bce or ce (bce)");
   app.add_option("--lambda", arguments.cosub.lambda, "Weight of the other submodel's prediction, 0 to 1")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(tools::number_in(config::share()));
   tools::add_choice(app, "--bce-reduction", arguments.cosub.bce_reduction, config::kBceReductionNames,
                     "Over classes: mean or sum (mean)");
   tools::add_choice(app, "--precision", arguments.precision, config::kPrecisionNames,
@@ -183,7 +184,7 @@ void declare(CLI::App& app, StepArguments& arguments) {
   app.add_flag("--share-stem,!--no-share-stem", arguments.cosub.share_stem,
                "Compute once what comes before the first branch that drops (default)");
   app.add_option("--drop-rate", arguments.drop_rate, "Of every branch, when rows are drawn")
-      ->check(CLI::Range(0.0, 0.999));
+      ->check(tools::number_in(config::share_below_one()));
   tools::add_choice(app, "--depth", arguments.depth, depths, "fixed or bernoulli (fixed)");
   app.add_option("--stream", arguments.stream, "Key of the draws: the stage's stream");
   app.add_option("--step", arguments.step, "Key of the draws: optimizer step");

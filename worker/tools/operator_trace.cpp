@@ -64,10 +64,19 @@ std::vector<OperatorTime> own_times(const std::vector<profiler::KinetoEvent>& ev
   return sorted;
 }
 
+std::vector<KernelRun> kernel_runs(const std::vector<profiler::KinetoEvent>& events) {
+  std::vector<KernelRun> runs;
+  for (const profiler::KinetoEvent& event : events) {
+    if (event.deviceType() != c10::DeviceType::CPU && !event.isAsync())
+      runs.push_back({event.startNs(), event.endNs(), is_communication(event.name())});
+  }
+  return runs;
+}
+
 }  // namespace
 
-std::vector<OperatorTime> trace_operators(const std::filesystem::path& file, at::Device device,
-                                          const std::function<void()>& work) {
+OperatorTrace trace_operators(const std::filesystem::path& file, at::Device device,
+                              const std::function<void()>& work) {
   const torch::profiler::impl::ProfilerConfig config(torch::profiler::impl::ProfilerState::KINETO);
   std::set<ActivityType> activities = {ActivityType::CPU};
   if (device.is_cuda()) activities.insert(ActivityType::CUDA);
@@ -85,7 +94,7 @@ std::vector<OperatorTime> trace_operators(const std::filesystem::path& file, at:
   std::filesystem::remove(file, was_not_there);
   result->save(file.string());  // says nothing of its failures
   if (!std::filesystem::exists(file)) throw IoError(fmt::format("{}: cannot write the trace", file.string()));
-  return own_times(result->events(), device.is_cuda());
+  return {own_times(result->events(), device.is_cuda()), device_use(kernel_runs(result->events()))};
 }
 
 namespace {

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "worker/tools/device_use.h"
+
 namespace cosub::tools {
 
 struct OperatorTime {
@@ -18,10 +20,14 @@ struct OperatorTime {
   std::int64_t calls = 0;
 };
 
-/// Runs `work` under the profiler and writes the trace to `file`, which is replaced. Returns operators (with
-/// `device` a GPU: its kernels), the longest first. IoError.
-std::vector<OperatorTime> trace_operators(const std::filesystem::path& file, at::Device device,
-                                          const std::function<void()>& work);
+struct OperatorTrace {
+  std::vector<OperatorTime> operators;  // on a GPU its kernels; the longest first
+  DeviceUse device;                     // of a GPU
+};
+
+/// Runs `work` under the profiler and writes the trace to `file`, which is replaced. IoError.
+OperatorTrace trace_operators(const std::filesystem::path& file, at::Device device,
+                              const std::function<void()>& work);
 
 /// A table of the first `most`, times and calls a step, where `steps` were traced.
 std::string operator_table(const std::vector<OperatorTime>& operators, std::int64_t steps, std::size_t most);

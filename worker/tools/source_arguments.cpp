@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/tools/number_check.h"
 
 namespace cosub::tools {
 
@@ -15,7 +16,7 @@ void add_source(CLI::App& app, SourceArguments& arguments, const std::string& pr
   app.add_option(prefix + "images", arguments.idx.images, "IDX file of images, plain or .gz");
   app.add_option(prefix + "labels", arguments.idx.labels, "IDX file of labels, plain or .gz");
   app.add_option(prefix + "class-map", source.class_map, "class names by number");
-  app.add_option(prefix + "limit", source.limit, "only the first N samples")->check(CLI::NonNegativeNumber);
+  app.add_option(prefix + "limit", source.limit, "only the first N samples")->check(whole_at_least(0));
 }
 
 config::SourceConfig SourceArguments::get() const {

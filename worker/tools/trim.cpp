@@ -8,12 +8,13 @@
 #include "worker/model/trim.h"
 #include "worker/tools/eval.h"
 #include "worker/tools/export.h"
+#include "worker/tools/which_weights.h"
 
 namespace cosub::tools {
 
 ExitCode run_trim(const TrimOptions& options) {
   const std::filesystem::path output = new_output_folder(options.output);
-  train::LoadedModel loaded = train::load_model(options.weights, options.which);
+  train::LoadedModel loaded = load_which(options.weights, options.which);
   const model::Pass pass = submodel_pass(loaded, options.keep, options.branch_scale);
   if (options.recalibrate_bn > 0) recalibrate(loaded, pass, options.recalibrate_bn, options.calibration);
   const auto trimmed = model::trim(*loaded.model, pass.keep_block, pass.block_scale);

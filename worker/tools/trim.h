@@ -12,7 +12,7 @@ namespace cosub::tools {
 
 struct TrimOptions {
   std::filesystem::path weights, output;  // as eval's; the output folder must not exist
-  std::string which = "ema";              // of a checkpoint: ema | model
+  std::string which;                      // of a checkpoint: ema | model; empty: ema where there is one
   std::string keep;                       // even, odd, first:N, last:N, 0,2,5
   std::string branch_scale = "1";         // 1 | train: folded into the last affine map of each branch
   std::int64_t recalibrate_bn = 0;        // images to estimate BatchNorm's statistics from; 0: as they are

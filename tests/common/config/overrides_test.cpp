@@ -58,6 +58,7 @@ TEST(ConfigOverrides, ErrorsSayWhichSetTheyAre) {
   EXPECT_THAT(refusal(kValid, {"stages.pretrain.optimiser.lr=1"}),
               ::testing::AllOf(HasSubstr("--set stages.pretrain.optimiser.lr: "),
                                HasSubstr("Did you mean 'optimizer'?")));
+  EXPECT_THAT(refusal(kValid, {"stages.pretrain.device=gpu"}), HasSubstr("Did you mean 'cuda'?"));
   EXPECT_EQ(refusal(kValid, {"stages.pretrian.ema=0"}),
             "--set stages.pretrian.ema: found no stage 'pretrian'; allowed: pretrain, finetune, evaluate, "
             "export. Did you "

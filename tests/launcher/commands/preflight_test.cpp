@@ -74,5 +74,40 @@ TEST_F(PreflightOfShards, TellsTheFirstFewOnly) {
   EXPECT_EQ(problems.back(), "stages.pretrain.data.train.shards: and 2034 more");
 }
 
+class PreflightOfModels : public ::testing::Test {
+ protected:
+  /// What comes of a worker that is this shell script.
+  ModelCheck check(const std::string& script) {
+    const fs::path worker = folder_ / "cosub-worker";
+    std::ofstream(worker) << "#!/bin/sh\n" << script << "\n";
+    fs::permissions(worker, fs::perms::owner_all);
+    return check_models(worker, "p.yaml", {"seed=1", "stages.a.ema=0"});
+  }
+
+  testing::TemporaryFolder folder_;
+};
+
+TEST_F(PreflightOfModels, AsksTheWorkerWithAllOverrides) {
+  const ModelCheck asked = check("echo \"$*\"; exit 78");
+  EXPECT_THAT(asked.problems, ElementsAre("model check p.yaml --set seed=1 --set stages.a.ema=0"));
+}
+
+TEST_F(PreflightOfModels, TakesEachLineForAProblem) {
+  const ModelCheck bad = check("echo p.yaml:1:1: a; echo p.yaml:2:1: b; exit 78");
+  EXPECT_THAT(bad.problems, ElementsAre("p.yaml:1:1: a", "p.yaml:2:1: b"));
+  EXPECT_THAT(bad.skipped, IsEmpty());
+  const ModelCheck good = check("exit 0");
+  EXPECT_THAT(good.problems, IsEmpty());
+  EXPECT_THAT(good.skipped, IsEmpty());
+}
+
+TEST_F(PreflightOfModels, IsSkippedWhereTheWorkerIsMissingOrBroken) {
+  EXPECT_THAT(check_models(folder_ / "none", "p.yaml", {}).skipped, HasSubstr("none is not there"));
+  EXPECT_THAT(check("echo no libtorch_cpu.so >&2; exit 127").skipped,
+              HasSubstr("ended with 127: no libtorch"));
+  EXPECT_THAT(check("kill -9 $$").skipped, HasSubstr("ended with 137"));
+  EXPECT_THAT(check("exit 1").problems, IsEmpty());
+}
+
 }  // namespace
 }  // namespace cosub::commands

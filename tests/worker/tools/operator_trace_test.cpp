@@ -18,20 +18,22 @@ const OperatorTime* find(const std::vector<OperatorTime>& operators, const std::
   return found == operators.end() ? nullptr : &*found;
 }
 
-class OperatorTrace : public ::testing::Test {
+class OperatorTraceTest : public ::testing::Test {
  protected:
   std::vector<OperatorTime> trace() const {
-    return trace_operators(file_, at::kCPU, [] {
+    const OperatorTrace traced = trace_operators(file_, at::kCPU, [] {
       const at::Tensor a = at::ones({200, 200});
       for (int i = 0; i < 3; ++i) at::linear(a, a);  // calls mm through matmul
     });
+    EXPECT_EQ(traced.device.span, 0);  // no GPU
+    return traced.operators;
   }
 
   testing::TemporaryFolder folder_;
   std::filesystem::path file_ = folder_ / "trace.json";
 };
 
-TEST_F(OperatorTrace, CountsCallsAndGivesTimeToTheInnermost) {
+TEST_F(OperatorTraceTest, CountsCallsAndGivesTimeToTheInnermost) {
   const auto operators = trace();
   const OperatorTime *product = find(operators, "aten::mm"), *outer = find(operators, "aten::linear");
   ASSERT_TRUE(product != nullptr && outer != nullptr);
@@ -43,7 +45,7 @@ TEST_F(OperatorTrace, CountsCallsAndGivesTimeToTheInnermost) {
                              [](const auto& a, const auto& b) { return a.seconds > b.seconds; }));
 }
 
-TEST_F(OperatorTrace, WritesWhatPerfettoReads) {
+TEST_F(OperatorTraceTest, WritesWhatPerfettoReads) {
   trace();
   const auto json = nlohmann::json::parse(std::ifstream(file_));
   const auto& events = json.at("traceEvents");
@@ -51,7 +53,7 @@ TEST_F(OperatorTrace, WritesWhatPerfettoReads) {
                           [](const auto& event) { return event.value("name", "") == "aten::mm"; }));
 }
 
-TEST_F(OperatorTrace, ThatCannotBeWrittenIsAnError) {
+TEST_F(OperatorTraceTest, ThatCannotBeWrittenIsAnError) {
   file_ = folder_ / "missing" / "trace.json";
   EXPECT_THROW(trace(), IoError);
 }
