@@ -17,6 +17,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -48,8 +49,9 @@ class Communicator {
   virtual void barrier(const std::string& what) = 0;
   /// A barrier for who has time: over MPI a wait for ranks of this host costs nothing, and one for ranks of
   /// other hosts asks rarely, up to a millisecond late; so the core is left to those who compute. Its error
-  /// names the ranks that did not come.
-  virtual void meet(const std::string& what) { barrier(what); }
+  /// names the ranks that did not come. `goes_on`: where the limit has passed the wait lasts for as long as
+  /// it says so, being asked about every second; it may know that nobody is missing but only slow.
+  virtual void meet(const std::string& what, const std::function<bool()>& /*goes_on*/ = {}) { barrier(what); }
   /// The ranks that give the same `color` (0 or above) as a communicator of their own, numbered in the order
   /// of their ranks here. It takes over limit() and local_rank(), names ranks in errors by their numbers in
   /// the job, and must not outlive this one.

@@ -121,16 +121,14 @@ bool HostMeeting::has(std::int64_t rank) const {
   return std::any_of(peers_.begin(), peers_.end(), [&](const Peer& peer) { return peer.rank == rank; });
 }
 
-std::vector<std::int64_t> HostMeeting::meet(std::chrono::milliseconds limit,
-                                            const std::atomic<bool>& cancelled) {
+std::vector<std::int64_t> HostMeeting::meet(WaitLimit& limit, const std::atomic<bool>& cancelled) {
   using Clock = std::chrono::steady_clock;
   for (const Peer& peer : peers_) check(sem_post(peer.to), "sem_post");
-  const auto deadline = Clock::now() + limit;
   std::vector<std::int64_t> missing;
   for (const Peer& peer : peers_) {
     bool came = sem_trywait(peer.from) == 0;
-    for (auto now = Clock::now(); !came && !cancelled && now < deadline; now = Clock::now())
-      came = wait_until(peer.from, std::min<Clock::time_point>(deadline, now + kLongestSleep));
+    while (!came && !cancelled && !limit.has_passed())
+      came = wait_until(peer.from, std::min<Clock::time_point>(limit.end(), Clock::now() + kLongestSleep));
     if (!came) missing.push_back(peer.rank);
   }
   return missing;

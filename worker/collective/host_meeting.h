@@ -13,6 +13,8 @@
 #include <memory>
 #include <vector>
 
+#include "worker/collective/poll.h"
+
 namespace cosub::collective {
 
 class HostMeeting {
@@ -25,7 +27,7 @@ class HostMeeting {
   bool has(std::int64_t rank) const;
   /// Returns once all have called it as often as this rank. The ranks that had not when `limit` passed or
   /// `cancelled` was set; then it must not be called again.
-  std::vector<std::int64_t> meet(std::chrono::milliseconds limit, const std::atomic<bool>& cancelled);
+  std::vector<std::int64_t> meet(WaitLimit& limit, const std::atomic<bool>& cancelled);
 
  private:
   struct Peer {

@@ -181,7 +181,7 @@ void MpiCommunicator::start(const Operation& operation, std::vector<at::Tensor> 
 }
 
 void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>& pending, Pace pace,
-                               std::chrono::steady_clock::time_point begin) {
+                               WaitLimit wait_limit) {
   // Any MPI_Test moves all requests on, so it is enough to ask for the first that is not done.
   std::size_t next = 0;
   const auto done = [&] {
@@ -192,13 +192,13 @@ void MpiCommunicator::complete(const Operation& operation, std::vector<Pending>&
     }
     return true;
   };
-  if (!poll_until(done, begin + limit(), cancelled(), pace)) fail_late(operation, pending);
+  if (!poll_until(done, wait_limit, cancelled(), pace)) fail_late(operation, pending, wait_limit);
   broken_ = false;
   buffers_.clear();
 }
 
 void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>& pending,
-                                const std::vector<std::int64_t>& missing_here) {
+                                const WaitLimit& wait_limit, const std::vector<std::int64_t>& missing_here) {
   std::set<std::int64_t> missing;
   for (const auto rank : missing_here) missing.insert(job_ranks_[static_cast<std::size_t>(rank)]);
   std::int64_t bucket = -1;
@@ -216,7 +216,7 @@ void MpiCommunicator::fail_late(const Operation& operation, std::vector<Pending>
     what += fmt::format("{}bucket {} of {}", what.empty() ? "" : ", ", bucket + 1, operation.num_buckets);
   }
   const bool named = !everyone && !missing.empty();
-  throw WaitLimitError(own_name(), limit(),
+  throw WaitLimitError(own_name(), wait_limit.waited(),
                        named ? list_ranks({missing.begin(), missing.end()}) : "the other ranks",
                        describe_operation(operation.name, what));
 }
@@ -346,10 +346,10 @@ void MpiCommunicator::barrier(const std::string& what) {
 }
 
 // First those of this host, for whom waiting costs nothing, then the others, by messages.
-void MpiCommunicator::meet(const std::string& what) {
+void MpiCommunicator::meet(const std::string& what, const std::function<bool()>& goes_on) {
   const Operation operation{"meet", what};
   start(operation, {});
-  const auto begin = std::chrono::steady_clock::now();
+  WaitLimit wait_limit(limit(), goes_on);
   const auto is_elsewhere = [&](std::int64_t rank) { return !host_meeting_ || !host_meeting_->has(rank); };
   std::vector<Pending> pending;
   for (std::int64_t i = 1; i < world_size_; ++i) {
@@ -366,10 +366,10 @@ void MpiCommunicator::meet(const std::string& what) {
     }
   }
   if (host_meeting_) {
-    const auto missing = host_meeting_->meet(limit(), cancelled());
-    if (!missing.empty()) fail_late(operation, pending, missing);
+    const auto missing = host_meeting_->meet(wait_limit, cancelled());
+    if (!missing.empty()) fail_late(operation, pending, wait_limit, missing);
   }
-  complete(operation, pending, Pace::kWaiting, begin);
+  complete(operation, pending, Pace::kWaiting, wait_limit);
 }
 
 std::unique_ptr<Communicator> MpiCommunicator::split(std::int64_t color, const std::string& what) {

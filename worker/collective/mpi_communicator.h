@@ -47,7 +47,7 @@ class MpiCommunicator final : public Communicator {
   void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) override;
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
-  void meet(const std::string& what) override;
+  void meet(const std::string& what, const std::function<bool()>& goes_on) override;
   std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
   bool concurrent() const override { return concurrent_; }
   [[noreturn]] void abort(int exit_code) override;
@@ -67,10 +67,12 @@ class MpiCommunicator final : public Communicator {
   MpiCommunicator(const MpiCommunicator& whole, MPI_Comm part, std::vector<std::int64_t> job_ranks);
 
   void start(const Operation& operation, std::vector<at::Tensor> buffers);
-  /// The limit counts from `begin`.
-  void complete(const Operation& operation, std::vector<Pending>& pending, Pace pace = Pace::kMoving,
-                std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now());
+  void complete(const Operation& operation, std::vector<Pending>& pending) {
+    complete(operation, pending, Pace::kMoving, WaitLimit(limit()));
+  }
+  void complete(const Operation& operation, std::vector<Pending>& pending, Pace pace, WaitLimit wait_limit);
   [[noreturn]] void fail_late(const Operation& operation, std::vector<Pending>& pending,
+                              const WaitLimit& wait_limit,
                               const std::vector<std::int64_t>& missing_here = {});
   void start_all_reduce(at::Tensor& tensor, std::int64_t bucket, std::vector<Pending>& pending);
   void start_send(const at::Tensor& tensor, std::int64_t peer, std::vector<Pending>& pending);

@@ -409,6 +409,10 @@ void NcclCommunicator::barrier(const std::string& what) {
   bootstrap().barrier(what);
 }
 
+void NcclCommunicator::meet(const std::string& what, const std::function<bool()>& goes_on) {
+  bootstrap().meet(what, goes_on);
+}
+
 std::unique_ptr<Communicator> NcclCommunicator::split(std::int64_t color, const std::string& what) {
   return std::make_unique<NcclCommunicator>(*this, bootstrap().split(color, what));
 }

@@ -65,6 +65,7 @@ class NcclCommunicator final : public Communicator {
   void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& all, const std::string& what) override;
   std::vector<std::string> all_gather_text(const std::string& mine, const std::string& what) override;
   void barrier(const std::string& what) override;
+  void meet(const std::string& what, const std::function<bool()>& goes_on) override;
   std::unique_ptr<Communicator> split(std::int64_t color, const std::string& what) override;
   void check() override { family_->error.check(); }
   void set_step(std::int64_t step) override;

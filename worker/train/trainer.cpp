@@ -35,22 +35,6 @@ void warn_of_equal_submodels(const config::StageConfig& stage, const model::Back
       stage.model.drop_rate, images);
 }
 
-/// For as long as it lives.
-class LongerLimit {
- public:
-  LongerLimit(collective::Communicator& communicator, std::chrono::milliseconds limit)
-      : communicator_(communicator), before_(communicator.limit()) {
-    communicator_.set_limit(std::max(before_, limit));
-  }
-  ~LongerLimit() { communicator_.set_limit(before_); }
-  LongerLimit(const LongerLimit&) = delete;
-  LongerLimit& operator=(const LongerLimit&) = delete;
-
- private:
-  collective::Communicator& communicator_;
-  std::chrono::milliseconds before_;
-};
-
 }  // namespace
 
 Trainer::Trainer(Job& job, std::shared_ptr<const data::Source> train, std::shared_ptr<const data::Source> val)
@@ -470,9 +454,18 @@ bool Trainer::checkpoint_due() const {
   return by_steps || Clock::now() - last_checkpoint_ >= options.every;
 }
 
+/// Here, and not in the exchange of the next step, since rank 0's storage may take longer than a step's
+/// limit: for as long as nobody falls silent.
+void Trainer::wait_for_checkpoint() {
+  const Clock::time_point begin = Clock::now();
+  job_.communicator.meet(fmt::format("the checkpoint of step {}", progress_.step), [&] {
+    const bool is_in_time = Clock::now() - begin < job_.stage().checkpoint.timeout;
+    return is_in_time && !collective::diagnose(job_.side_channel.board(), job_.communicator.rank()).silent;
+  });
+}
+
 void Trainer::commit_checkpoint() {
   job_.side_channel.at({.step = progress_.step, .phase = collective::Phase::kCheckpoint});
-  const LongerLimit limit(job_.communicator, job_.stage().checkpoint.timeout);
   checkpoint::Snapshot snapshot;
   add_kept(snapshot, job_.communicator, *state_, step_->kept());
   if (job_.is_root()) {
@@ -489,8 +482,7 @@ void Trainer::commit_checkpoint() {
     job_.telemetry.set_phase(phase);
     spdlog::info("checkpoint of step {} written", progress_.step);
   }
-  // The others wait here, with a limit of its own, and not in the exchange of the next step.
-  job_.communicator.meet(fmt::format("the checkpoint of step {}", progress_.step));
+  wait_for_checkpoint();
   last_checkpoint_ = Clock::now();
   checkpoint_step_ = progress_.step;
   job_.telemetry.checkpoint_done(checkpoint_step_);

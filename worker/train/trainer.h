@@ -67,6 +67,7 @@ class Trainer {
   bool checkpoint_due() const;
   std::string checkpoint_of(std::int64_t step) const;
   void commit_checkpoint();
+  void wait_for_checkpoint();
   bool validation_due() const;
   EvalResult validate();
   void finish();

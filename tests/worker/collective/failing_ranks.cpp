@@ -91,6 +91,7 @@ int run(const std::string& operation) {
        }},
       {"barrier", [&] { world->barrier("step 12"); }},
       {"meet", [&] { world->meet("step 12"); }},
+      {"patient", [&] { world->meet("step 12", [asked = 0]() mutable { return ++asked < 2; }); }},
       {"cancelled",
        [&] {
          world->set_limit(std::chrono::minutes(5));

@@ -79,6 +79,13 @@ TEST(FailureTest, a_meeting_names_the_rank_that_is_missing) {
       ContainsRegex("rank [01] of 3 on [^ ]+ waited 300 ms for ranks? ([01], )?2 in meet \\(step 12\\)"));
 }
 
+TEST(FailureTest, a_meeting_goes_on_after_its_limit_for_as_long_as_it_is_told_to) {
+  const auto job = run_job("patient", 3);
+  EXPECT_THAT(
+      job.output,
+      ContainsRegex("rank [01] of 3 on [^ ]+ waited [1-9] s for ranks? ([01], )?2 in meet \\(step 12\\)"));
+}
+
 TEST(FailureTest, a_meeting_that_is_cancelled_does_not_wait_for_its_limit) {
   const auto job = run_job("cancelled", 2);
   EXPECT_THAT(job.output, HasSubstr("for rank 1 in meet (step 12)"));
