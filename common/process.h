@@ -26,6 +26,7 @@ struct SpawnOptions {
   std::map<std::string, std::string> environment{};  // added to (or replacing in) ours
   std::vector<std::string> unset{};                  // names removed from ours
   std::filesystem::path output{};                    // stdout and stderr appended here; empty: inherited
+  std::filesystem::path errors{};                    // stderr appended here instead; empty: as said above
   std::filesystem::path working_directory{};         // empty: ours
   bool new_session = false;                          // setsid: outlives us and our terminal
   // PDEATHSIG=KILL. The kernel means the thread that called spawn: call it from one that lives as long as we

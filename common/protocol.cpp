@@ -148,11 +148,18 @@ void read(const json& from, const std::string& where, std::vector<Item>& value) 
   for (std::size_t i = 0; i < value.size(); ++i) read(from[i], fmt::format("{}[{}]", where, i), value[i]);
 }
 
+/// Fields that were added since there have been state databases and running workers: without one the default
+/// counts.
+bool was_added_later(std::string_view key) {
+  return key == "skipped_steps";
+}
+
 template <class Message>
 requires(kName<Message> != nullptr) void read(const json& from, const std::string& where, Message& value) {
   if (!from.is_object()) ill_typed(where, from, "an object");
   fields(value, [&](const char* key, auto& field) {
     const auto found = from.find(key);
+    if (found == from.end() && was_added_later(key)) return;
     if (found == from.end()) throw ProtocolError(fmt::format("{}.{} is missing", where, key));
     read(*found, fmt::format("{}.{}", where, key), field);
   });

@@ -31,7 +31,7 @@ struct Prepared {
   std::vector<char*> argv;
   std::vector<std::string> environment_text;
   std::vector<char*> environment;
-  Descriptor input, output;
+  Descriptor input, output, errors;
   pid_t parent = 0;
 };
 
@@ -92,6 +92,9 @@ Prepared prepare(const SpawnOptions& options) {
   if (!options.output.empty())
     prepared.output =
         above_standard(open_file(options.output, O_WRONLY | O_CREAT | O_APPEND, "append to"), options.output);
+  if (!options.errors.empty())
+    prepared.errors =
+        above_standard(open_file(options.errors, O_WRONLY | O_CREAT | O_APPEND, "append to"), options.errors);
   prepared.parent = ::getpid();
   return prepared;
 }
@@ -127,6 +130,7 @@ void reset_signals() {
     if (::dup2(prepared.output.get(), STDOUT_FILENO) < 0) fail(pipe, kDescriptors);
     if (::dup2(prepared.output.get(), STDERR_FILENO) < 0) fail(pipe, kDescriptors);
   }
+  if (prepared.errors.valid() && ::dup2(prepared.errors.get(), STDERR_FILENO) < 0) fail(pipe, kDescriptors);
   // Libraries open sockets without O_CLOEXEC; a wrapper that inherits the coordinator's listening socket
   // would keep its port taken after the coordinator's death. Kernels before 5.11 refuse this; then it is as
   // it was.

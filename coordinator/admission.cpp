@@ -128,19 +128,25 @@ std::set<std::string> changed_stages(const PipelineState& next, const Before& be
   return changed;
 }
 
+/// What the run's folder says it holds; nullopt where it says nothing.
+std::optional<config::PipelineConfig> found_config(const PipelineState& pipeline) {
+  const fs::path file = pipeline.folder / "pipeline.yaml";
+  if (!fs::exists(file)) return std::nullopt;
+  try {
+    return config::parse_pipeline(read_file(file), file.string(), pipeline.folder);
+  } catch (const ConfigError& problem) {
+    throw Refusal(409,
+                  fmt::format("{} cannot be read, so it is not known what lies in that folder: {}. Give this "
+                              "pipeline another name (--set name=...), or remove the folder to start over",
+                              file.string(), problem.what()));
+  }
+}
+
 /// A folder that another coordinator (or an earlier life of this one) left behind.
 void check_found_folder(const PipelineState& pipeline, const launcher::Backend& backend) {
-  const fs::path file = pipeline.folder / "pipeline.yaml";
   Before before{pipeline.config};
-  if (fs::exists(file)) {
-    try {
-      before.config = config::parse_pipeline(read_file(file), file.string(), pipeline.folder);
-    } catch (const ConfigError& problem) {
-      throw Refusal(
-          409, fmt::format("{} cannot be read, so it is not known what lies in that folder: {}. Give this "
-                           "pipeline another name (--set name=...), or remove the folder to start over",
-                           file.string(), problem.what()));
-    }
+  if (const auto found = found_config(pipeline)) {
+    before.config = *found;
     changed_stages(pipeline, before, backend);
   }
   for (const config::StageConfig& stage : before.config.stages) {
@@ -169,10 +175,16 @@ PipelineState begin(PipelineState pipeline) {
 void keep_unchanged(PipelineState& next, const PipelineState& known, const std::set<std::string>& changed) {
   next.stages.clear();
   for (const config::StageConfig& stage : next.config.stages) {
-    if (changed.contains(stage.name))
-      next.stages.emplace_back().name = stage.name;
-    else
-      next.stages.push_back(known.stage(stage.name));
+    const auto before = std::ranges::find(known.stages, stage.name, &StageState::name);
+    StageState& state = next.stages.emplace_back();
+    state.name = stage.name;
+    if (before == known.stages.end()) continue;
+    if (!changed.contains(stage.name)) {
+      state = *before;
+    } else if (!before->attempts.empty()) {
+      state.attempts = before->attempts;  // all have ended, and are told of as such
+      state.counted_after = before->attempts.back().number;
+    }
   }
 }
 
@@ -224,7 +236,12 @@ PipelineState admit(const config::PipelineConfig& config, const std::string& yam
   next.yaml = yaml;
   next.identity = config::identity_hash(config);
   next.folder = fs::absolute(config.runs / config.name).lexically_normal();
-  if (known == nullptr) {
+  // Another coordinator may have gone on with the folder, under other settings: what is remembered is stale
+  // then.
+  const std::optional<config::PipelineConfig> found = known == nullptr ? std::nullopt : found_config(next);
+  const bool is_stale = found && config::identity_hash(*found) != config::identity_hash(known->config) &&
+                        next.folder == known->folder;
+  if (known == nullptr || is_stale) {
     next = begin(std::move(next));
     check_found_folder(next, backend);
     return next;
@@ -235,7 +252,7 @@ PipelineState admit(const config::PipelineConfig& config, const std::string& yam
         fmt::format("pipeline {} runs in {} already; submit it with that `runs` folder, or under another "
                     "name (--set name=...)",
                     known->name, known->folder.string()));
-  if (next.identity != known->identity) {
+  if (next.identity != config::identity_hash(known->config)) {
     const std::string state = pipeline_status(*known).state;
     const bool removed =
         !fs::exists(known->folder / "pipeline.yaml") && state != "running" && state != "stopping";

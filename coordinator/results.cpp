@@ -98,10 +98,12 @@ std::int64_t newest_checkpoint(const StageFolder& stage) {
 }
 
 bool has_checkpoints(const StageFolder& stage) {
-  bool found = false;
-  for_each_entry(stage.checkpoints(),
-                 [&](const std::string& name) { found = found || name.starts_with("step-"); });
-  return found;
+  std::error_code error;
+  std::filesystem::directory_iterator entry(stage.checkpoints(), error);
+  for (const std::filesystem::directory_iterator end; !error && entry != end; entry.increment(error))
+    if (entry->path().filename().string().starts_with("step-")) return true;
+  // What cannot be looked into is not taken for empty.
+  return error && error != std::errc::no_such_file_or_directory;
 }
 
 std::int64_t highest_attempt(const StageFolder& stage) {

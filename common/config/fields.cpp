@@ -55,10 +55,10 @@ void refuse_key_of_other_name(const Tree& tree, const ShapeRow& row, const std::
   const Place& place = given->value.place;
   const bool set_for_stage =
       place.source && place.source->from_set && given->value.path.starts_with("stages");
-  if (chosen != tree.entries.end() && !set_for_stage) {
+  if (chosen != tree.entries.end()) {
     // What is inherited stands behind a stage's own keys, and has its own path.
-    if (problems.concerns(chosen->value.path) || (chosen < given && parent_of(*chosen) != parent_of(*given)))
-      return;
+    const bool is_inherited = !set_for_stage && chosen < given && parent_of(*chosen) != parent_of(*given);
+    if (problems.concerns(chosen->value.path) || is_inherited) return;
   }
   problems.add(given->value.place, given->value.path,
                fmt::format("found {} with name: {}, which has no {}; allowed: with name: {}.",

@@ -60,10 +60,10 @@ PipelineConfig parse_pipeline(const std::string& yaml, const std::string& name_f
   return read_pipeline(std::move(document), overrides, problems);
 }
 
-StageFile load_stage_file(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
-  Problems problems;
+namespace {
+
+StageFile read_stage_file(Tree document, const std::vector<std::string>& overrides, Problems& problems) {
   StageFile stage;
-  Tree document = read_yaml_file(file, problems);
   if (problems.empty() || document.kind == Tree::Kind::kMap) {
     apply_overrides(document, overrides, problems);
     stage_file_fields().read(document, stage, problems);
@@ -74,6 +74,21 @@ StageFile load_stage_file(const std::filesystem::path& file, const std::vector<s
   }
   problems.throw_if_any();
   return stage;
+}
+
+}  // namespace
+
+StageFile load_stage_file(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
+  Problems problems;
+  Tree document = read_yaml_file(file, problems);
+  return read_stage_file(std::move(document), overrides, problems);
+}
+
+StageFile parse_stage_file(const std::string& yaml, const std::string& name_for_errors,
+                           const std::filesystem::path& base_folder) {
+  Problems problems;
+  Tree document = read_yaml_text(yaml, name_for_errors, base_folder, problems);
+  return read_stage_file(std::move(document), {}, problems);
 }
 
 std::string to_yaml(const PipelineConfig& pipeline) {

@@ -279,8 +279,10 @@ PipelineConfig parse_pipeline(const std::string& yaml, const std::string& name_f
                               const std::filesystem::path& base_folder,
                               const std::vector<std::string>& overrides = {});
 StageFile load_stage_file(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
+StageFile parse_stage_file(const std::string& yaml, const std::string& name_for_errors,
+                           const std::filesystem::path& base_folder);
 
-/// YAML that parses back to an equal value, every key written out.
+/// YAML that parses back to an equal value, every key written out that means something.
 std::string to_yaml(const PipelineConfig& pipeline);
 std::string to_yaml(const StageFile& stage);
 

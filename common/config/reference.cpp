@@ -14,7 +14,8 @@ constexpr auto kIntroduction = R"(# The pipeline file
      build/release/tests/config_reference_test` writes it again. -->
 
 A pipeline file is YAML: a name, what it runs on, and a list of stages. `configs/quickstart.yaml` is one to start from.
-`cosub run --dry-run FILE` prints the file as it was understood, every key written out.
+`cosub run --dry-run FILE` prints the file as it was understood, every key written out that means something with
+the others.
 
 - **Where a stage's keys come from**, in this order: the stage itself; for `model` the stage named by `init.stage` (for
   evaluate and export also `data.val`, `mean`, `std`, `interpolation` and `crop_ratio`); the pipeline's `defaults`; its `recipe`; the default below.

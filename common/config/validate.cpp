@@ -289,6 +289,12 @@ void check_init(const Check& check) {
   if (needs_weights && init.head == "replace") {
     check.refuse("init.head", "'replace' in a stage that does not train", "keep");
   }
+  const bool has_weights = !init.stage.empty() || !init.weights_file.empty();
+  if (init.head_scale != 1 && init.head == "replace" && !has_weights && check.sound({"init"})) {
+    check.refuse("init.head_scale",
+                 double_text(init.head_scale) + " without weights that a classifier is replaced in",
+                 "1, or init.stage or init.weights beside it");
+  }
   if (init.head_scale != 1 && init.head != "replace" && check.sound({"init.head", "init.head_scale"})) {
     check.refuse("init.head_scale",
                  fmt::format("{} with init.head {}", double_text(init.head_scale), init.head),

@@ -40,7 +40,8 @@ Finding check_mpirun() {
   const ProgramOutput two = run_program(
       {"mpirun", "--oversubscribe", "--bind-to", "none", "-n", "2", "hostname"}, std::chrono::seconds(30));
   if (two.code != 0) {
-    return {"mpirun", Verdict::kBad, fmt::format("two local ranks do not start: {}", first_line(two.output)),
+    return {"mpirun", Verdict::kBad,
+            fmt::format("two local ranks do not start: {}", first_line(two.output + two.errors)),
             "run 'mpirun -n 2 hostname' and mend what it says"};
   }
   return {"mpirun", Verdict::kGood, first_line(version.output) + ", two local ranks start", ""};
@@ -50,7 +51,7 @@ Finding check_worker() {
   const std::string program = (executable_folder() / "cosub-worker").string();
   const ProgramOutput outcome = run_program({program, "--version"}, std::chrono::seconds(60));
   if (outcome.code != 0) {
-    return {"cosub-worker", Verdict::kBad, first_line(outcome.output),
+    return {"cosub-worker", Verdict::kBad, first_line(outcome.errors + outcome.output),
             "build or install the worker; 'ldd cosub-worker' shows a missing library"};
   }
   return {"cosub-worker", Verdict::kGood, first_line(outcome.output), ""};

@@ -85,9 +85,11 @@ ModelCheck check_models(const fs::path& worker, const fs::path& file,
   for (const std::string& text : overrides) argv.insert(argv.end(), {"--set", text});
   const ProgramOutput said = run_program(argv, kLimit);
   ModelCheck check;
-  const std::vector<std::string> lines = lines_of(said.output);
-  if (said.ran && said.code == static_cast<int>(ExitCode::kBadInput) && !lines.empty()) {
-    check.problems = lines;
+  // The launcher has read the file already: what the worker says of it beside its problems is that it could
+  // not.
+  const std::vector<std::string> problems = lines_of(said.output), lines = lines_of(said.errors);
+  if (said.ran && said.code == static_cast<int>(ExitCode::kBadInput) && !problems.empty()) {
+    check.problems = problems;
   } else if (!said.ran || said.code != 0) {
     check.skipped = fmt::format("{} {}{}", worker.string(),
                                 said.ran ? fmt::format("ended with {}", said.code) : "gave no answer",

@@ -10,7 +10,8 @@ namespace cosub::commands {
 struct ProgramOutput {
   bool ran = false;    // and ended within the limit
   int code = -1;       // 128 + signal for a death
-  std::string output;  // stdout and stderr together; why it could not be started where it was not
+  std::string output;  // stdout
+  std::string errors;  // stderr; why it could not be started where it was not
 };
 
 /// Blocks until it ends; killed at the limit, and when this process dies.

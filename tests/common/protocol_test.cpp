@@ -67,6 +67,12 @@ TEST(Protocol, UnknownFieldsOfANewerPeerAreIgnored) {
   EXPECT_EQ(parse<PipelineView>(text).stages.size(), 2U);
 }
 
+/// State databases and workers of earlier versions do not have it.
+TEST(Protocol, AFieldThatWasAddedLaterMayBeMissing) {
+  const auto text = changed([](json& value) { value["stages"][1]["progress"].erase("skipped_steps"); });
+  EXPECT_EQ(parse<PipelineView>(text).stages[1].progress.skipped_steps, 0);
+}
+
 TEST(Protocol, MissingFieldIsNamedWithItsMessage) {
   const auto text = changed([](json& value) { value["stages"][1]["progress"].erase("step"); });
   EXPECT_THAT([&] { parse<PipelineView>(text); },

@@ -35,7 +35,8 @@ struct KnownGpu {
 };
 
 // TFLOP/s, dense, from NVIDIA's data sheets. bf16 sums in float32.
-constexpr std::array<KnownGpu, 14> kKnownGpus = {{{"B200", 2250, 1125, 75},
+constexpr std::array<KnownGpu, 16> kKnownGpus = {{{"GB200", 2500, 1250, 80},
+                                                  {"B200", 2250, 1125, 75},
                                                   {"H200", 989.4, 494.7, 66.9},
                                                   {"GH200", 989.4, 494.7, 66.9},
                                                   {"H100 PCIe", 756.5, 378, 51.2},
@@ -48,6 +49,7 @@ constexpr std::array<KnownGpu, 14> kKnownGpus = {{{"B200", 2250, 1125, 75},
                                                   {"L4", 121, 60, 30.3},
                                                   {"RTX 4090", 165.2, 82.6, 82.6},
                                                   {"RTX 3090", 71, 35.6, 35.6},
+                                                  {"V100S", 0, 0, 16.4},
                                                   {"V100", 0, 0, 15.7}}};
 
 /// Whether `words` stand in the name with nothing of another word beside them: L4 is not in L40, nor A100 in

@@ -123,7 +123,7 @@ class Check {
         check_drop_rates(i, *backbone);
         check_initial_weights(i);
       }
-      check_submodels(i, *backbone);
+      if (stage.task == config::TaskKind::kEvaluate) check_submodels(i, *backbone);
     }
   }
 

@@ -16,10 +16,11 @@ struct MetricsRow {
   double learning_rate = 0;  // of the last step
   double gradient_norm = 0;
   double images_per_second = 0;
-  double data_wait = 0;            // share of the interval's time spent waiting for data
-  std::int64_t bad_samples = 0;    // of the whole stage so far,
-  std::int64_t skipped_steps = 0;  // and steps left out, not finite
-  double val_top1 = -1;            // of the newest validation; empty in the file while there is none
+  double data_wait = 0;          // share of the interval's time spent waiting for data
+  std::int64_t bad_samples = 0;  // of the whole stage so far
+  double val_top1 = -1;          // of the newest validation; empty in the file while there is none
+  std::int64_t skipped_steps =
+      0;  // of the whole stage so far: left out, not finite. Last: older files lack it
 };
 
 class MetricsCsv {

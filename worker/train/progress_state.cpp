@@ -39,12 +39,25 @@ std::string changed_lines(const std::string& before, const std::string& now) {
   return changes;
 }
 
+/// A version before this one had other keys, and so another hash of the same settings.
+bool is_equal_by_todays_keys(const nlohmann::json& state, const config::StageFile& file,
+                             const std::string& where) {
+  try {
+    const config::StageFile before =
+        config::parse_stage_file(state.at("stage").get<std::string>(), where, file.stage_folder);
+    return config::identity_hash(before.stage, before.seed) == config::identity_hash(file.stage, file.seed);
+  } catch (const ConfigError&) {
+    return false;  // written by another program altogether, or a key is gone
+  }
+}
+
 void check_identity(const nlohmann::json& state, const config::StageFile& file, const TrainingSet& set,
                     const std::string& where) {
   nlohmann::ordered_json mine = identity_of(file, set);
   const nlohmann::json& theirs = state.at("identity");
   for (const auto& [key, value] : mine.items()) {
     if (theirs.contains(key) && theirs.at(key) == nlohmann::json(value)) continue;
+    if (key == "config" && is_equal_by_todays_keys(state, file, where)) continue;
     std::string difference =
         key == "config" ? "another configuration; now it says:" +
                               changed_lines(state.at("stage").get<std::string>(), config::to_yaml(file))

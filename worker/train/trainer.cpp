@@ -438,8 +438,8 @@ void Trainer::log_interval(const StepOutcome& outcome) {
                 .images_per_second = progress.images_per_second,
                 .data_wait = progress.data_wait,
                 .bad_samples = progress.bad_samples,
-                .skipped_steps = progress_.skipped_steps,
-                .val_top1 = progress_.val_top1});
+                .val_top1 = progress_.val_top1,
+                .skipped_steps = progress_.skipped_steps});
   spdlog::info(
       "step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.3f}  lr {:.2e}  |g| {:.3f}  {:.0f} images/s  "
       "data wait {:.0f} %  {} left",

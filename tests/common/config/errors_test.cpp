@@ -77,6 +77,8 @@ TEST(ConfigErrors, OfKeysThatTheChosenRuleDoesNotHaveAreOfSetToo) {
   EXPECT_THAT(
       refusal(yaml, {"stages.0.optimizer.max_grad_norm=0.001"}),
       HasSubstr("found '0.001' with name: adamw, which has no max_grad_norm; allowed: with name: lamb."));
+  EXPECT_THAT(refusal(yaml, {"stages.0.optimizer.name=sdg", "stages.0.optimizer.momentum=0.8"}),
+              Not(HasSubstr("which has no momentum")));  // nobody knows yet with which
   EXPECT_THAT(refusal(yaml, {"stages.0.schedule.decay_epochs=3"}), HasSubstr("which has no decay_epochs"));
 }
 
@@ -91,6 +93,8 @@ TEST(ConfigErrors, OfANewClassifiersScaleWithoutOne) {
   EXPECT_THAT(
       refusal(kValid, {"stages.0.init.head_scale=0.001"}),
       HasSubstr("init.head_scale: found 0.001 with init.head keep; allowed: 1, or init.head: replace."));
+  EXPECT_THAT(refusal(kValid, {"stages.0.init.head_scale=0.001", "stages.0.init.head=replace"}),
+              HasSubstr("init.head_scale: found 0.001 without weights that a classifier is replaced in"));
 }
 
 TEST(ConfigErrors, LeaveOutWhatDefaultsHoldForAnotherRule) {

@@ -101,6 +101,13 @@ TEST_F(PreflightOfModels, TakesEachLineForAProblem) {
   EXPECT_THAT(good.skipped, IsEmpty());
 }
 
+TEST_F(PreflightOfModels, TakesNoNoiseForAProblem) {
+  EXPECT_THAT(check("echo noise >&2; echo p.yaml:1:1: a; exit 78").problems, ElementsAre("p.yaml:1:1: a"));
+  const ModelCheck unread = check("echo error: /dev/stdin: name: found nothing >&2; exit 78");
+  EXPECT_THAT(unread.problems, IsEmpty());
+  EXPECT_THAT(unread.skipped, HasSubstr("/dev/stdin: name: found nothing"));
+}
+
 TEST_F(PreflightOfModels, IsSkippedWhereTheWorkerIsMissingOrBroken) {
   EXPECT_THAT(check_models(folder_ / "none", "p.yaml", {}).skipped, HasSubstr("none is not there"));
   EXPECT_THAT(check("echo no libtorch_cpu.so >&2; exit 127").skipped,

@@ -32,7 +32,7 @@ TEST(MetricsCsv, CutsRowsPastTheCheckpointAndGoesOn) {
   EXPECT_THAT(text, HasSubstr("\n20,"));
   EXPECT_THAT(text, HasSubstr("\n25,"));
   EXPECT_THAT(text, ::testing::Not(HasSubstr("\n30,")));
-  EXPECT_THAT(text, ::testing::EndsWith(",0.250000\n"));
+  EXPECT_THAT(text, ::testing::EndsWith(",0.250000,0\n"));
 }
 
 TEST(MetricsCsv, DropsARowThatAKillCutShort) {
@@ -123,6 +123,22 @@ TEST(ProgressState, DoesNotMindWhatChangesNoNumber) {
   other.stage.data.max_bad_share = 0.5;
   other.stage.non_finite = config::NonFinite::kSkip;
   EXPECT_EQ(refusal(state, other), "accepted");
+}
+
+/// Its hash is another one, its settings are not.
+TEST(ProgressState, GoesOnFromACheckpointOfAVersionWithOtherKeys) {
+  config::StageFile file = stage();
+  file.pipeline = "toy";
+  file.stage.data.train.folder = file.stage.data.val.folder = "/images";
+  nlohmann::json state = to_state(some_progress(), file, kSet, {});
+  state["identity"]["config"] = "0123456789abcdef";
+  std::string text = state["stage"];
+  const std::size_t line = text.find("head_scale:");
+  text.erase(text.rfind('\n', line) + 1, text.find('\n', line) - text.rfind('\n', line));
+  state["stage"] = text;
+  EXPECT_EQ(refusal(state, file), "accepted");
+  file.stage.optimizer.lr = 0.25;
+  EXPECT_THAT(refusal(state, file), HasSubstr("lr: 0.25"));
 }
 
 TEST(ProgressState, SaysWhatIsMissing) {
