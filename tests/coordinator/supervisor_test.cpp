@@ -336,6 +336,19 @@ TEST_F(SupervisorTest, RefusesItAlsoWhenOnlyTheFolderRemembers) {
   EXPECT_EQ(rig.view().stages[0].attempts[0].number, 2);  // the destructor checks that no number came twice
 }
 
+/// What this one remembers is older than what lies there.
+TEST_F(SupervisorTest, LooksAtAFolderThatAnotherCoordinatorHasGoneOnWith) {
+  rig.cluster.fate = [](const FakeJob& job) {
+    return job.stage == "evaluate" ? exits(78, "no such blocks") : Fate{Fate::kCompletes};
+  };
+  rig.submit();
+  ASSERT_TRUE(rig.reaches("failed"));
+  const std::filesystem::path folder = rig.folder / "runs" / "p";
+  write_file_atomically(folder / "pipeline.yaml", with_submodel(yaml()));
+  write_file_atomically(folder / "evaluate" / "result.json", "{}");
+  EXPECT_THAT(refusal_of(yaml()), HasSubstr("Stage evaluate has a result"));
+}
+
 TEST_F(SupervisorTest, StartsOverUnderTheSameNameWhenTheFolderWasRemoved) {
   rig.submit();
   ASSERT_TRUE(rig.reaches("succeeded"));

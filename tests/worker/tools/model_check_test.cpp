@@ -119,6 +119,11 @@ TEST_F(ModelCheck, NamesAModelThatTheWeightsOfItsInitStageDoNotFit) {
   EXPECT_THAT(problems(kVit, "model: {classes: 7}"), IsEmpty());
 }
 
+/// A default for all stages says nothing of those that do not evaluate.
+TEST_F(ModelCheck, LooksAtSubmodelsWhereTheyAreUsed) {
+  EXPECT_THAT(problems("name: resnet18", "submodels: [{name: half, keep: 'first:12'}]"), IsEmpty());
+}
+
 TEST_F(ModelCheck, NamesClassesThatNoMemoryHolds) {
   EXPECT_THAT(problems("name: resnet18", "model: {classes: 900000000000}"),
               ElementsAre(AllOf(StartsWith("7:"), HasSubstr("stages[1].model.classes: found 900000000000"))));
