@@ -455,12 +455,15 @@ bool Trainer::checkpoint_due() const {
 }
 
 /// Here, and not in the exchange of the next step, since rank 0's storage may take longer than a step's
-/// limit: for as long as nobody falls silent.
+/// limit: for as long as nobody is found silent several times in a row.
 void Trainer::wait_for_checkpoint() {
+  constexpr int kSilences = 3;
   const Clock::time_point begin = Clock::now();
+  int silences = 0;
   job_.communicator.meet(fmt::format("the checkpoint of step {}", progress_.step), [&] {
-    const bool is_in_time = Clock::now() - begin < job_.stage().checkpoint.timeout;
-    return is_in_time && !collective::diagnose(job_.side_channel.board(), job_.communicator.rank()).silent;
+    const bool is_silent = collective::diagnose(job_.side_channel.board(), job_.communicator.rank()).silent;
+    silences = is_silent ? silences + 1 : 0;
+    return silences < kSilences && Clock::now() - begin < job_.stage().checkpoint.timeout;
   });
 }
 
