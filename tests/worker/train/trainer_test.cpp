@@ -9,6 +9,7 @@
 
 #include "common/atomic_file.h"
 #include "common/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/worker/model/models.h"
 #include "tests/worker/train/toy_stage.h"
@@ -20,6 +21,7 @@
 namespace cosub::train {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 
 class TrainerTest : public ::testing::Test {
@@ -329,12 +331,7 @@ TEST_F(TrainerTest, GivesUpWhenSkippingDoesNotHelp) {
   file.stage.optimizer.clip_norm = 0;
   file.stage.schedule.warmup_epochs = 0;
   file.stage.non_finite = config::NonFinite::kSkip;
-  try {
-    run(file);
-    FAIL() << "no NonFiniteError";
-  } catch (const NonFiniteError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("20 steps in a row"));
-  }
+  EXPECT_THAT(error_of<NonFiniteError>([&] { run(file); }), HasSubstr("20 steps in a row"));
 }
 
 /// Diverges with its second step.
@@ -348,23 +345,14 @@ config::StageFile diverging(config::StageFile file) {
 TEST_F(TrainerTest, TellsHowARunThatDivergedGoesOn) {
   config::StageFile file = diverging(stage("told", testing::toy_vit(), 9));
   file.stage.checkpoint.every_steps = 1;
-  try {
-    run(file);
-    FAIL() << "no NonFiniteError";
-  } catch (const NonFiniteError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("With non_finite: skip the same run leaves such steps out"));
-    EXPECT_THAT(error.what(),
-                HasSubstr("another run: give it another name (--set name=...); its init.weights may be " +
-                          (file.stage_folder / "checkpoints/step-000000001/model.safetensors").string()));
-  }
+  const std::string error = error_of<NonFiniteError>([&] { run(file); });
+  EXPECT_THAT(error, HasSubstr("With non_finite: skip the same run leaves such steps out"));
+  EXPECT_THAT(error,
+              HasSubstr("another run: give it another name (--set name=...); its init.weights may be " +
+                        (file.stage_folder / "checkpoints/step-000000001/model.safetensors").string()));
   // As it says: the same run, from its newest checkpoint.
   file.stage.non_finite = config::NonFinite::kSkip;
-  try {
-    run(file);
-    FAIL() << "no NonFiniteError";
-  } catch (const NonFiniteError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("step 20: 20 steps in a row"));
-  }
+  EXPECT_THAT(error_of<NonFiniteError>([&] { run(file); }), HasSubstr("step 20: 20 steps in a row"));
 }
 
 /// However often the stage is started again.
@@ -376,12 +364,7 @@ TEST_F(TrainerTest, CountsStepsLeftOutInARowOverRestarts) {
     EXPECT_EQ(run(file).code, ExitCode::kInterrupted);
     clear_stop();
   }
-  try {
-    run(file);
-    FAIL() << "no NonFiniteError";
-  } catch (const NonFiniteError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("step 20: 20 steps in a row"));
-  }
+  EXPECT_THAT(error_of<NonFiniteError>([&] { run(file); }), HasSubstr("step 20: 20 steps in a row"));
 }
 
 TEST_F(TrainerTest, WritesNoCheckpointWhileStepsAreLeftOut) {
@@ -396,12 +379,7 @@ TEST_F(TrainerTest, ThatLearnedNothingIsNoSuccess) {
   config::StageFile file = stage("nothing", testing::toy_vit(), 1);
   file.stage.data.std = {1e-45};  // pixels become infinite
   file.stage.non_finite = config::NonFinite::kSkip;
-  try {
-    run(file);
-    FAIL() << "no NonFiniteError";
-  } catch (const NonFiniteError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("none of the 6 steps was finite"));
-  }
+  EXPECT_THAT(error_of<NonFiniteError>([&] { run(file); }), HasSubstr("none of the 6 steps was finite"));
   EXPECT_FALSE(std::filesystem::exists(file.stage_folder / "result.json"));
 }
 
@@ -448,13 +426,10 @@ TEST_F(TrainerTest, ScalesANewClassifierAsAsked) {
 }
 
 TEST_F(TrainerTest, LibTorchsErrorsAreToldWithoutItsStack) {
-  try {
-    on_all_ranks(alone_, "a test", [] { TORCH_CHECK(false, "no memory"); });
-    FAIL() << "no error";
-  } catch (const AgreedError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("no memory"));
-    EXPECT_THAT(error.what(), ::testing::Not(HasSubstr("most recent call first")));
-  }
+  const std::string error =
+      error_of<AgreedError>([&] { on_all_ranks(alone_, "a test", [] { TORCH_CHECK(false, "no memory"); }); });
+  EXPECT_THAT(error, HasSubstr("no memory"));
+  EXPECT_THAT(error, ::testing::Not(HasSubstr("most recent call first")));
 }
 
 TEST_F(TrainerTest, RefusesABatchLargerThanTheTrainingSet) {
